@@ -1,0 +1,86 @@
+"""Records that travel between packages: frozen, and readable as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+__all__ = ["Decision", "AuditRecord", "GateResult", "Verdict"]
+
+
+class Verdict(StrEnum):
+    """What a gate says."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    CANNOT_TELL = "cannot tell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateResult:
+    """One check before a promotion.
+
+    Parameters
+    ----------
+    gate : str
+        Name in the contract, such as ``at_least:auc``.
+    verdict : Verdict
+        Only ``PASS`` lets a version through.
+    reason : str
+        A sentence with the figure and its limit.
+    next_step : str
+        What to do about it; empty when it passed.
+    """
+
+    gate: str
+    verdict: Verdict
+    reason: str
+    next_step: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate lets the version through."""
+        return self.verdict is Verdict.PASS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What is answered about one row."""
+
+    decision: str
+    score: float | None
+    reasons: tuple[str, ...] = ()
+    route: str = "model"
+    fallback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """One decision as the audit ledger keeps it: written once, never changed.
+
+    ``route`` says who decided: ``model``, or ``rules:<name>``; ``fallback`` names the fallback that answered instead of
+    the model (empty when none did) and ``fallback_cause`` says why.
+    """
+
+    id: str
+    request_id: str
+    model: str
+    version: int
+    package_digest: str
+    contract_digest: str
+    evidence_digest: str
+    received_at: datetime
+    decided_at: datetime
+    subject: str
+    inputs: Mapping[str, object]
+    score: float | None
+    decision: str
+    reasons: tuple[str, ...] = ()
+    route: str = "model"
+    fallback: str = ""
+    fallback_cause: str = ""
+    latency_us: int = 0
+    cost_usd: str = "0"
+    tags: Mapping[str, str] = field(default_factory=dict)
