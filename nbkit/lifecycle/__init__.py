@@ -1,0 +1,87 @@
+"""The verbs: one function each, shared by the command line, the magics and Python.
+
+Each returns a frozen result that shows itself (``str``, ``_repr_mimebundle_``) and reads as JSON (``as_json``). Verbs that
+report never raise for a bad result; ``register``, ``approve``, ``promote`` and ``rollback`` always do.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nbkit.lifecycle._begin import check_contract, check_leaks, freeze, new, templates
+    from nbkit.lifecycle._build import (
+        evaluate,
+        explain,
+        open_run,
+        package,
+        write_golden_case,
+        write_reason,
+    )
+    from nbkit.lifecycle._govern import approve, gate, promote, register, rollback
+    from nbkit.lifecycle._keys import make_key
+    from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
+    from nbkit.lifecycle._run import run
+    from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
+    from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
+    from nbkit.lifecycle._view import Result, Table, View, to_json
+
+__all__ = [
+    "UI_ENVIRONMENT",
+    "Build",
+    "Result",
+    "Table",
+    "UseCase",
+    "View",
+    "approve",
+    "audit_replay",
+    "audit_verify",
+    "check_contract",
+    "check_leaks",
+    "evaluate",
+    "explain",
+    "find_contract",
+    "find_ledgers",
+    "freeze",
+    "gate",
+    "ledger_path",
+    "make_key",
+    "new",
+    "open_run",
+    "open_ui",
+    "open_use_case",
+    "package",
+    "promote",
+    "register",
+    "rollback",
+    "run",
+    "serve",
+    "sync",
+    "templates",
+    "to_json",
+    "ui_command",
+    "worker_command",
+    "write_golden_case",
+    "write_reason",
+]
+
+# A face shows help in a fraction of a second: what a verb needs is imported when it is called.
+_HOMES = {
+    "_begin": ("check_contract", "check_leaks", "freeze", "new", "templates"),
+    "_build": ("evaluate", "explain", "open_run", "package", "write_golden_case", "write_reason"),
+    "_govern": ("approve", "gate", "promote", "register", "rollback"),
+    "_keys": ("make_key",),
+    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
+    "_run": ("run",),
+    "_serve": ("UI_ENVIRONMENT", "open_ui", "serve", "sync", "ui_command", "worker_command"),
+    "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),
+    "_view": ("Result", "Table", "View", "to_json"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"nbkit.lifecycle.{_HOME_OF[name]}"), name)

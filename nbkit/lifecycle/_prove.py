@@ -1,0 +1,165 @@
+"""Prove what was decided: verify the ledger, replay a decision."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from nbkit.audit import read_record, verify_ledger
+from nbkit.errors import NotInLedgerError, UsageError
+from nbkit.lifecycle._keys import LEDGER_KEY
+from nbkit.lifecycle._view import Result, Table, View
+from nbkit.records import AuditRecord
+from nbkit.registry import load_key
+from nbkit.serve import PackageStore, Rules, decide
+from nbkit.settings import Settings
+
+
+def ledger_path(name: str, *, settings: Settings) -> Path:
+    """Return where the decisions of a model are recorded."""
+    return settings.store / "ledger" / f"{name}.db"
+
+
+def find_ledgers(settings: Settings) -> tuple[str, ...]:
+    """Return the models that have a ledger on this machine."""
+    return tuple(sorted(path.stem for path in (settings.store / "ledger").glob("*.db")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerChecked(Result):
+    """Whether the ledger is what was written."""
+
+    name: str
+    path: Path
+    records: int
+    checkpoints: int
+    problems: tuple[str, ...]
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether no row was edited, deleted, added or moved."""
+        return not self.problems
+
+    def view(self) -> View:
+        """Return what a person is shown."""
+        if self.succeeded:
+            headline = f"{self.name}: {self.records} records are what was written"
+        else:
+            headline = f"{self.name}: the ledger was changed: {len(self.problems)} problem(s)"
+        tables = [Table(columns=("problem",), rows=tuple((p,) for p in self.problems))] if self.problems else []
+        return View(
+            headline=headline,
+            facts=[("ledger", str(self.path)), ("signed checkpoints", str(self.checkpoints))],
+            tables=tables,
+        )
+
+
+def audit_verify(name: str, *, settings: Settings) -> LedgerChecked:
+    """Check every record of a model's ledger against its Merkle tree and signed checkpoints.
+
+    Raises
+    ------
+    AuditError
+        There is no ledger.
+    """
+    path = ledger_path(name, settings=settings)
+    key = load_key(LEDGER_KEY, directory=settings.keys)
+    report = verify_ledger(path, public_key=key.public)
+    return LedgerChecked(
+        name=name, path=path, records=report.records, checkpoints=report.checkpoints, problems=tuple(report.problems)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replayed(Result):
+    """A past decision, scored again."""
+
+    id: str
+    model: str
+    version: int
+    recorded_score: float | None
+    replayed_score: float | None
+    recorded_decision: str
+    replayed_decision: str
+    recorded_reasons: tuple[str, ...]
+    replayed_reasons: tuple[str, ...]
+    fallback: str
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether score (bit for bit), decision and reasons are the same."""
+        return (
+            _same_bits(self.recorded_score, self.replayed_score)
+            and self.recorded_decision == self.replayed_decision
+            and self.recorded_reasons == self.replayed_reasons
+        )
+
+    def view(self) -> View:
+        """Return what a person is shown."""
+        same = "identical, bit for bit" if self.succeeded else "DIFFERENT"
+        rows = (
+            ("score", repr(self.recorded_score), repr(self.replayed_score)),
+            ("decision", self.recorded_decision, self.replayed_decision),
+            ("reasons", " | ".join(self.recorded_reasons), " | ".join(self.replayed_reasons)),
+        )
+        return View(
+            headline=f"{self.id}: {self.model}@{self.version} replayed: {same}",
+            tables=[Table(columns=("", "recorded", "replayed"), rows=rows)],
+        )
+
+
+def _same_bits(left: float | None, right: float | None) -> bool:
+    if left is None or right is None:
+        return left is right
+    return struct.pack("<d", left) == struct.pack("<d", right) or (math.isnan(left) and math.isnan(right))
+
+
+def find_record(record_id: str, *, settings: Settings) -> AuditRecord:
+    """Return a record from whichever ledger holds it.
+
+    Raises
+    ------
+    NotInLedgerError
+        None does.
+    """
+    for name in find_ledgers(settings):
+        try:
+            return read_record(ledger_path(name, settings=settings), record_id)
+        except NotInLedgerError:
+            continue
+    raise NotInLedgerError(f"{record_id}: in no ledger under {settings.store}", next_step="nbkit audit verify")
+
+
+def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
+    """Score a recorded decision again, with the very package that decided it.
+
+    Raises
+    ------
+    NotInLedgerError
+        No such record.
+    UsageError
+        The answer was a fallback: no model scored it.
+    TamperedPackageError
+        The package in the store is not the one that decided.
+    """
+    record = find_record(record_id, settings=settings)
+    if record.fallback:
+        raise UsageError(
+            f"{record_id}: answered by fallback {record.fallback!r} ({record.fallback_cause}); there is no score to replay"
+        )
+    package = PackageStore(settings.store).package(record.package_digest)
+    decision = decide(package, record.inputs, rules=Rules.from_package(package))
+    return Replayed(
+        id=record.id,
+        model=record.model,
+        version=record.version,
+        recorded_score=record.score,
+        replayed_score=decision.score,
+        recorded_decision=record.decision,
+        replayed_decision=decision.decision,
+        recorded_reasons=tuple(record.reasons),
+        replayed_reasons=tuple(decision.reasons),
+        fallback=record.fallback,
+    )

@@ -1,0 +1,127 @@
+"""Serve the version in production; show reviewers where to look."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from nbkit.contract import Stage
+from nbkit.errors import EvidenceError
+from nbkit.lifecycle._keys import ledger_key
+from nbkit.lifecycle._prove import ledger_path
+from nbkit.registry import Registry, TrustStore
+from nbkit.serve import PackageStore, SyncResult, sync_model
+from nbkit.settings import Settings
+
+_SYNC_EVERY_SECONDS = 5.0
+
+
+def sync(name: str, *, settings: Settings, now: datetime) -> SyncResult:
+    """Bring the version in production into the local store, if its files and evidence verify."""
+    return sync_model(
+        name,
+        registry=Registry(settings),
+        trust=TrustStore.load(settings.trust_file),
+        store=PackageStore(settings.store),
+        now=now,
+    )
+
+
+def worker_command(name: str, *, settings: Settings, host: str, port: int, now: datetime) -> list[str]:
+    """Return the command of a scoring worker; it imports neither mlflow nor pandas nor shap."""
+    key = ledger_key(settings, now=now)
+    return [
+        sys.executable, "-m", "nbkit.serve", "--name", name, "--store", str(settings.store),
+        "--trust", str(settings.trust_file), "--host", host, "--port", str(port),
+        "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.key"),
+    ]  # fmt: skip
+
+
+def serve(
+    name: str,
+    *,
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    report: Callable[[str], None],
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> int:
+    """Serve the version in production until the process is told to stop.
+
+    This process follows MLflow and verifies; a worker process of its own answers. When MLflow is down or what it says
+    does not verify, the worker goes on with the last good version.
+
+    Returns
+    -------
+    int
+        The worker's exit code.
+
+    Raises
+    ------
+    EvidenceError
+        Nothing that verifies has ever been in production.
+    """
+    first = sync(name, settings=settings, now=clock())
+    report(f"{name}: {first.state}{': ' + first.reason if first.reason else ''}")
+    if PackageStore(settings.store).current(name) is None:
+        raise EvidenceError(
+            f"{name}: nothing to serve: {first.reason or 'no version in production'}",
+            next_step=f"nbkit gate {name} --to production",
+        )
+    stop = threading.Event()
+    command = worker_command(name, settings=settings, host=host, port=port, now=clock())
+    worker = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    report(f"{name}: answering at http://{host}:{port}/v1/models/{name}/decisions")
+    last = first
+    while worker.poll() is None and not stop.wait(_SYNC_EVERY_SECONDS):
+        result = sync(name, settings=settings, now=clock())
+        if result != last and result.state != "current":
+            report(f"{name}: {result.state}: {result.reason or f'version {result.version}'}")
+        last = result
+    worker.terminate()
+    return worker.wait(timeout=30)
+
+
+def ui_command(*, settings: Settings, port: int) -> list[str]:
+    """Return the command of the MLflow UI on this store, on loopback."""
+    return [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", settings.tracking_uri,
+        "--default-artifact-root", str(settings.artifact_root), "--serve-artifacts",
+    ]  # fmt: skip
+
+
+# The server would otherwise start ten processes and take 2.3 GB for features that reviewing does not need.
+UI_ENVIRONMENT = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+}
+
+
+def open_ui(*, settings: Settings, port: int, report: Callable[[str], None]) -> int:
+    """Start the MLflow UI, telemetry and job execution off, and print deep links to what waits for review.
+
+    Returns
+    -------
+    int
+        The server's exit code.
+    """
+    registry = Registry(settings)
+    for name in registry.names():
+        for record in registry.versions(name):
+            if Stage.CANDIDATE.value in record.aliases:
+                report(f"{name}@{record.version} waits for review: {registry.version_link(name, record.version)}")
+    server = subprocess.Popen(ui_command(settings=settings, port=port), env={**os.environ, **UI_ENVIRONMENT})
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()
+        return server.wait(timeout=30)
