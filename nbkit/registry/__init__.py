@@ -1,0 +1,50 @@
+"""Model versions, stages and evidence; the only package that talks to MLflow.
+
+Keys, trust and evidence load no MLflow: whoever serves a model verifies it with these. `Registry` loads MLflow when it
+is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nbkit.registry._entries import RunRecord, VersionRecord
+from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
+from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
+from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
+from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
+from nbkit.registry._verify import verify_evidence
+
+if TYPE_CHECKING:
+    from nbkit.registry._registry import Registry
+
+__all__ = [
+    "EVIDENCE_FORMAT",
+    "PAYLOAD_TYPE",
+    "PREDICATE_TYPE",
+    "Action",
+    "Envelope",
+    "PublicKey",
+    "Registry",
+    "Role",
+    "RunRecord",
+    "Signature",
+    "SigningKey",
+    "Statement",
+    "Submitter",
+    "TrustStore",
+    "TrustedKey",
+    "VersionRecord",
+    "load_key",
+    "new_key",
+    "owner_identity",
+    "verify_evidence",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name == "Registry":
+        from nbkit.registry._registry import Registry
+
+        return Registry
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,215 @@
+"""Whoever loads verifies: a version counts only with evidence that this module accepts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from nbkit.errors import EvidenceError
+from nbkit.registry._envelope import Envelope
+from nbkit.registry._statement import Action, Statement
+from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
+
+if TYPE_CHECKING:
+    from nbkit.contract import Contract
+
+# The clock of a serving host may be a little behind the one that issued the statement.
+_CLOCK_SKEW = timedelta(minutes=5)
+
+
+def verify_evidence(
+    envelope: Envelope,
+    *,
+    trust: TrustStore,
+    now: datetime,
+    model: str,
+    version: int,
+    stage: str,
+    package_digest: str,
+    contract: Contract,
+    minimum_epoch: int = 0,
+) -> Statement:
+    """Accept a version for a stage, or say everything that speaks against it.
+
+    Parameters
+    ----------
+    envelope : Envelope
+        As read from the registry: not trusted for anything before its signatures are checked.
+    trust : TrustStore
+        The verifier's own configuration.
+    now : datetime
+        Aware.
+    model, version, stage : str, int, str
+        What is about to be loaded, and as what.
+    package_digest : str
+        Of the package on disk, computed by the caller from its bytes.
+    contract : Contract
+        From that package.
+    minimum_epoch : int
+        Epoch of what is installed now: older statements cannot be replayed.
+
+    Returns
+    -------
+    Statement
+        What was signed; true from here on.
+
+    Raises
+    ------
+    EvidenceError
+        Naming every reason for the refusal.
+
+    Notes
+    -----
+    A promotion needs the submitter's signature and those of enough approvers: distinct owners, none of them the
+    submitter's. A rollback needs an operator's signature, and the promotion it goes back to must itself still hold.
+    """
+    if now.utcoffset() is None:
+        raise EvidenceError(f"now: expected an aware time, got {now.isoformat()}")
+    stage = str(stage)  # a member of Stage is as good as its value
+    check = _Check(trust=trust, now=now, contract=contract)
+    statement = check.read(envelope)
+    check.identity(statement, model=model, version=version, stage=stage, package_digest=package_digest)
+    if statement.epoch < minimum_epoch:
+        check.problems.append(f"epoch: expected at least {minimum_epoch}, got {statement.epoch}; an old statement")
+    if statement.action is Action.ROLLBACK:
+        check.rollback(statement)
+    else:
+        check.promotion(statement)
+    if check.problems:
+        raise EvidenceError(
+            f"evidence of {model} version {version} for {stage}",
+            problems=(*check.problems, *check.notes),
+            next_step=f"nbkit promote {model} --version {version} --stage {stage}",
+        )
+    return statement
+
+
+class _Check:
+    """Collects every reason; an empty list of problems is the only way to pass."""
+
+    def __init__(self, *, trust: TrustStore, now: datetime, contract: Contract) -> None:
+        self.trust = trust
+        self.now = now
+        self.contract = contract
+        self.problems: list[str] = []
+        # Why a signature does not count: a problem only where a counting one is missing.
+        self.notes: list[str] = []
+        self.signers: list[TrustedKey] = []
+
+    def read(self, envelope: Envelope) -> Statement:
+        """Check the signatures over the raw bytes; only then read what they say."""
+        fitting: list[TrustedKey] = []
+        for signature in envelope.signatures:
+            key = self.trust.find(signature.keyid)
+            if key is None:
+                self.notes.append(f"the signature of {signature.keyid[:19]}… is by a key that is not trusted")
+            elif signature.fits(key.raw, payload=envelope.payload):
+                fitting.append(key)
+            else:
+                self.problems.append(f"the signature of key {key.name!r} of {key.owner} is false")
+        if not fitting:
+            nobody = ["no signature of a trusted key", *self.problems, *self.notes]
+            raise EvidenceError("evidence", problems=nobody, next_step="nbkit promote MODEL --stage STAGE")
+        statement = envelope.unverified_statement()
+        for key in fitting:
+            problem = key.problem(signed_at=statement.issued_at, now=self.now)
+            if problem:
+                self.notes.append(problem)
+            else:
+                self.signers.append(key)
+        return statement
+
+    def identity(self, statement: Statement, *, model: str, version: int, stage: str, package_digest: str) -> None:
+        """Ask whether the statement is about this version of this model in this stage, and of today."""
+        contract = self.contract
+        self._equal("model", statement.model, model)
+        self._equal("contract's model", contract.name, model)
+        self._equal("version", statement.version, version)
+        self._equal("stage", statement.stage, stage)
+        self._equal("package digest", statement.package_digest, package_digest)
+        self._equal("contract digest", statement.contract_digest, contract.digest)
+        self._equal("impact", statement.impact, contract.impact)
+        if contract.evaluate.case_set is not None:
+            self._equal("case set", statement.case_set_digest, contract.evaluate.case_set.rpartition("@")[2])
+        if stage not in [str(step) for step in contract.rollout.path]:
+            path = ", ".join(contract.rollout.path)
+            self.problems.append(f"stage: expected one of rollout.path ({path}), got {stage!r}")
+        if statement.issued_at > self.now + _CLOCK_SKEW:
+            self.problems.append(f"issued at {statement.issued_at.isoformat()}, which is in the future")
+        if self.now >= statement.expires_at:
+            self.problems.append(f"expired at {statement.expires_at.isoformat()}")
+        longest = timedelta(days=contract.rollout.evidence_valid_days)
+        if statement.expires_at - statement.issued_at > longest:
+            self.problems.append(f"valid for longer than the contract's {contract.rollout.evidence_valid_days} days")
+
+    def promotion(self, statement: Statement) -> None:
+        """Ask whether every gate passed, the submitter asked, and enough others approved."""
+        if statement.action is not Action.PROMOTE:
+            self.problems.append(f"action: expected promote or rollback, got {statement.action}")
+        self._gates(statement)
+        self._submitter(statement, role=Role.SUBMITTER)
+        own = {owner_identity(statement.submitter.owner)}
+        submitter = self.trust.find(statement.submitter.key_id)
+        if submitter is not None:
+            own.add(owner_identity(submitter.owner))
+        approvers = {owner_identity(key.owner) for key in self.signers if Role.APPROVER in key.roles}
+        needed = max(statement.approvals_needed, self.contract.approvals_needed)
+        if statement.approvals_needed < self.contract.approvals_needed:
+            wanted = f"expected at least {self.contract.approvals_needed}, got {statement.approvals_needed}"
+            self.problems.append(f"approvals_needed: {wanted}")
+        if len(approvers - own) < needed:
+            self.problems.append(f"approvals: expected {needed} of other people, got {len(approvers - own)}")
+            if approvers & own:
+                self.notes.append("the submitter's own approval does not count")
+
+    def rollback(self, statement: Statement) -> None:
+        """Ask whether an operator asked, and the promotion that is gone back to still holds."""
+        self._submitter(statement, role=Role.OPERATOR)
+        basis = _Check(trust=self.trust, now=self.now, contract=self.contract)
+        try:
+            promotion = basis.read(Envelope.from_mapping(statement.basis))
+        except EvidenceError as error:
+            self.problems.append(f"basis: {error}")
+            return
+        basis.identity(
+            promotion,
+            model=statement.model,
+            version=statement.version,
+            stage=statement.stage,
+            package_digest=statement.package_digest,
+        )
+        basis.promotion(promotion)
+        if promotion.epoch >= statement.epoch:
+            basis.problems.append(f"epoch: expected below the rollback's {statement.epoch}, got {promotion.epoch}")
+        if basis.problems:
+            self.problems += [f"basis: {problem}" for problem in (*basis.problems, *basis.notes)]
+
+    def _gates(self, statement: Statement) -> None:
+        expected = [
+            f"{spec.gate}:{spec.metric}" if spec.metric else spec.gate
+            for stage, specs in self.contract.gates.items()
+            if stage == statement.stage
+            for spec in specs
+        ]
+        found = [result.gate for result in statement.gates]
+        missing = sorted({gate for gate in expected if found.count(gate) < expected.count(gate)})
+        self.problems += [f"gate {gate}: named by the contract, but there is no result" for gate in missing]
+        self.problems += [f"gate {r.gate}: {r.verdict}: {r.reason}" for r in statement.gates if not r.passed]
+        if not statement.gates:
+            self.problems.append("gates: no results")
+
+    def _submitter(self, statement: Statement, *, role: Role) -> None:
+        claimed = statement.submitter
+        who = "operator" if role is Role.OPERATOR else "submitter"
+        key = next((key for key in self.signers if key.key_id == claimed.key_id), None)
+        if key is None:
+            self.problems.append(f"{who}: expected a counting signature of {claimed.owner}, got none")
+            return
+        if role not in key.roles:
+            self.problems.append(f"{who}: key {key.name!r} of {key.owner} may not sign as {role}")
+        self._equal(f"{who}'s owner", claimed.owner, key.owner)
+
+    def _equal(self, what: str, got: object, expected: object) -> None:
+        # A bool is an int and "1" prints like 1: only the same type and value is the same.
+        if type(got) is not type(expected) or got != expected:
+            self.problems.append(f"{what}: expected {expected}, got {got}")
