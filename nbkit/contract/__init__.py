@@ -1,1 +1,59 @@
 """What goes into and comes out of a model, who owns it, and what it must reach."""
+
+from __future__ import annotations
+
+from nbkit.contract._load import contract_schema, load_contract, parse_contract
+from nbkit.contract._model import (
+    CONTRACT_FORMAT,
+    Audit,
+    Budget,
+    Contract,
+    CostRow,
+    Costs,
+    DecisionBlock,
+    Evaluate,
+    Fairness,
+    GateSpec,
+    Input,
+    Monitor,
+    Outcome,
+    Owner,
+    Protected,
+    Retrain,
+    Rollout,
+    Serve,
+    Stage,
+    Target,
+    Thresholds,
+)
+from nbkit.contract._pin import pin_case_set
+from nbkit.contract._rows import RowCheck
+
+__all__ = [
+    "CONTRACT_FORMAT",
+    "Audit",
+    "Budget",
+    "Contract",
+    "CostRow",
+    "Costs",
+    "DecisionBlock",
+    "Evaluate",
+    "Fairness",
+    "GateSpec",
+    "Input",
+    "Monitor",
+    "Outcome",
+    "Owner",
+    "Protected",
+    "Retrain",
+    "Rollout",
+    "RowCheck",
+    "Serve",
+    "Stage",
+    "Target",
+    "Thresholds",
+    "contract_schema",
+    "load_contract",
+    "parse_contract",
+    "pin_case_set",
+]

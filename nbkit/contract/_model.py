@@ -43,7 +43,7 @@ def _plain_name(value: str) -> str:
 
 
 def _relative_path(value: str) -> str:
-    if value.startswith("/") or ".." in value.split("/") or "\\" in value:
+    if value in {"", "."} or value.startswith("/") or ".." in value.split("/") or "\\" in value:
         raise ValueError("expected a path inside the use-case folder")
     return value
 
@@ -60,7 +60,8 @@ RelativePath = Annotated[str, AfterValidator(_relative_path)]
 CaseSetReference = Annotated[str, AfterValidator(_case_set_reference)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Score = Annotated[float, Field(ge=0, le=1)]
-Money = Annotated[Decimal, Field(ge=0)]
+# The ceiling keeps 1E+1000000, which is a valid decimal, from becoming a number that no sum survives.
+Money = Annotated[Decimal, Field(ge=0, le=Decimal(10) ** 12)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -120,8 +121,19 @@ class Input(_Block):
                 raise ValueError("minimum, maximum, direction: not for type 'category'")
         elif self.categories:
             raise ValueError(f"categories: not for type {self.type!r}")
+        if self.type == "boolean" and (self.minimum is not None or self.maximum is not None):
+            raise ValueError("minimum, maximum: not for type 'boolean'")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError(f"minimum: expected at most maximum {self.maximum}, got {self.minimum}")
+        return self
+
+    @model_validator(mode="after")
+    def _sentinels_fit_type(self) -> Self:
+        text = self.type == "category"
+        if any(isinstance(value, str) is not text for value in self.sentinels):
+            raise ValueError(f"sentinels: expected {'text' if text else 'numbers'} for type {self.type!r}")
+        if both := sorted(set(self.categories) & set(self.sentinels)):
+            raise ValueError(f"sentinels: {both[0]!r} is also a category")
         return self
 
 
@@ -299,6 +311,10 @@ class Contract(_Block):
         problems += [f"inputs: {name!r} appears twice" for name in sorted({n for n in names if names.count(n) > 1})]
         protected = [column.name for column in self.protected]
         problems += [f"inputs: {name!r} is protected and can never be an input" for name in names if name in protected]
+        problems += [
+            f"protected: {name!r} appears twice" for name in sorted({n for n in protected if protected.count(n) > 1})
+        ]
+        problems += [f"entity: {self.entity!r} is the target"] if self.entity == self.target.column else []
         problems += [f"inputs: {name!r} is the target" for name in names if name == self.target.column]
         problems += [f"inputs: {name!r} is the entity" for name in names if name == self.entity]
         unknown = [name for name in self.evaluate.slices if name not in names and name not in protected]
@@ -306,7 +322,7 @@ class Contract(_Block):
         problems += [f"gates: {stage} is not in rollout.path" for stage in self.gates if stage not in self.rollout.path]
         problems += [f"gates: no gate for {stage}" for stage in self.rollout.path if not self.gates.get(stage)]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -321,7 +337,8 @@ class Contract(_Block):
 
     def canonical(self) -> bytes:
         """Return the contract as canonical JSON; ``Contract.model_validate_json`` reads it back."""
-        return rfc8785.dumps(self.model_dump(mode="json"))
+        canonical: bytes = rfc8785.dumps(self.model_dump(mode="json"))
+        return canonical
 
     def input(self, name: str) -> Input:
         """Return the input of that name.
