@@ -40,18 +40,22 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str], *, directory: Path) -> Settings:
         """Read ``NBKIT_*`` and ``MLFLOW_TRACKING_URI``; anything not set lies under ``directory``.
 
+        A use-case folder stands for its parent, so that its notebook and a shell beside it find the same store.
+
         Examples
         --------
         >>> Settings.from_environment({}, directory=Path("/project")).tracking_uri
         'sqlite:////project/mlruns/mlflow.db'
         """
-        runs = directory.resolve() / "mlruns"
+        here = directory.resolve()
+        project = here.parent if (here / "contract.yaml").is_file() else here
+        runs = project / "mlruns"
         home = environment.get("NBKIT_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config/nbkit")
         return cls(
             tracking_uri=environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / 'mlflow.db'}",
             artifact_root=Path(environment.get("NBKIT_ARTIFACT_ROOT") or runs / "artifacts"),
             home=Path(home),
-            store=Path(environment.get("NBKIT_STORE") or directory.resolve() / ".nbkit"),
+            store=Path(environment.get("NBKIT_STORE") or project / ".nbkit"),
             identity=environment.get("NBKIT_IDENTITY", ""),
             ui_url=environment.get("NBKIT_UI_URL") or "http://127.0.0.1:5000",
         )

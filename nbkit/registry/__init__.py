@@ -13,7 +13,7 @@ from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
 from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
 from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
-from nbkit.registry._verify import verify_evidence
+from nbkit.registry._verify import verify_evidence, verify_submission
 
 if TYPE_CHECKING:
     from nbkit.registry._registry import Registry
@@ -39,6 +39,7 @@ __all__ = [
     "new_key",
     "owner_identity",
     "verify_evidence",
+    "verify_submission",
 ]
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The clock of a serving host may be a little behind the one that issued the statement.
 _CLOCK_SKEW = timedelta(minutes=5)
+# What a version is called between its registration and its first promotion.
+_SUBMITTED_AS = "candidate"
 
 
 def verify_evidence(
@@ -79,7 +81,59 @@ def verify_evidence(
         raise EvidenceError(
             f"evidence of {model} version {version} for {stage}",
             problems=(*check.problems, *check.notes),
-            next_step=f"nbkit promote {model} --version {version} --stage {stage}",
+            next_step=f"nbkit gate {model}@{version} --to {stage}",
+        )
+    return statement
+
+
+def verify_submission(
+    envelope: Envelope,
+    *,
+    trust: TrustStore,
+    now: datetime,
+    model: str,
+    version: int,
+    package_digest: str,
+    contract: Contract,
+) -> Statement:
+    """Accept who submitted a version, and with which documents; it lets nothing be served.
+
+    Parameters
+    ----------
+    envelope : Envelope
+        As read from the registry.
+    trust : TrustStore
+        The verifier's own configuration.
+    now : datetime
+        Aware.
+    model, version : str, int
+        What was submitted.
+    package_digest : str
+        Of the package on disk, computed by the caller from its bytes.
+    contract : Contract
+        From that package.
+
+    Returns
+    -------
+    Statement
+        What was signed; true from here on.
+
+    Raises
+    ------
+    EvidenceError
+        Naming every reason for the refusal.
+    """
+    check = _Check(trust=trust, now=now, contract=contract)
+    statement = check.read(envelope)
+    check.identity(statement, model=model, version=version, stage=_SUBMITTED_AS, package_digest=package_digest)
+    if statement.action is not Action.SUBMIT:
+        check.problems.append(f"action: expected submit, got {statement.action}")
+    check.submitter(statement, role=Role.SUBMITTER)
+    if check.problems:
+        raise EvidenceError(
+            f"submission of {model}@{version}",
+            problems=(*check.problems, *check.notes),
+            next_step=f"nbkit register {model}",
         )
     return statement
 
@@ -109,7 +163,7 @@ class _Check:
                 self.problems.append(f"the signature of key {key.name!r} of {key.owner} is false")
         if not fitting:
             nobody = ["no signature of a trusted key", *self.problems, *self.notes]
-            raise EvidenceError("evidence", problems=nobody, next_step="nbkit promote MODEL --stage STAGE")
+            raise EvidenceError("evidence", problems=nobody, next_step="nbkit gate NAME@VERSION --to STAGE")
         statement = envelope.unverified_statement()
         for key in fitting:
             problem = key.problem(signed_at=statement.issued_at, now=self.now)
@@ -131,7 +185,8 @@ class _Check:
         self._equal("impact", statement.impact, contract.impact)
         if contract.evaluate.case_set is not None:
             self._equal("case set", statement.case_set_digest, contract.evaluate.case_set.rpartition("@")[2])
-        if stage not in [str(step) for step in contract.rollout.path]:
+        # A submission asks for nothing yet; `promotion` refuses one that pretends to be more.
+        if statement.action is not Action.SUBMIT and stage not in [str(step) for step in contract.rollout.path]:
             path = ", ".join(contract.rollout.path)
             self.problems.append(f"stage: expected one of rollout.path ({path}), got {stage!r}")
         if statement.issued_at > self.now + _CLOCK_SKEW:
@@ -147,7 +202,7 @@ class _Check:
         if statement.action is not Action.PROMOTE:
             self.problems.append(f"action: expected promote or rollback, got {statement.action}")
         self._gates(statement)
-        self._submitter(statement, role=Role.SUBMITTER)
+        self.submitter(statement, role=Role.SUBMITTER)
         own = {owner_identity(statement.submitter.owner)}
         submitter = self.trust.find(statement.submitter.key_id)
         if submitter is not None:
@@ -164,7 +219,7 @@ class _Check:
 
     def rollback(self, statement: Statement) -> None:
         """Ask whether an operator asked, and the promotion that is gone back to still holds."""
-        self._submitter(statement, role=Role.OPERATOR)
+        self.submitter(statement, role=Role.OPERATOR)
         basis = _Check(trust=self.trust, now=self.now, contract=self.contract)
         try:
             promotion = basis.read(Envelope.from_mapping(statement.basis))
@@ -198,7 +253,8 @@ class _Check:
         if not statement.gates:
             self.problems.append("gates: no results")
 
-    def _submitter(self, statement: Statement, *, role: Role) -> None:
+    def submitter(self, statement: Statement, *, role: Role) -> None:
+        """Ask whether the one who is named as asking signed, in a role that may."""
         claimed = statement.submitter
         who = "operator" if role is Role.OPERATOR else "submitter"
         key = next((key for key in self.signers if key.key_id == claimed.key_id), None)

@@ -1,0 +1,230 @@
+"""The magic itself: find the use case, call the verb, hand back its result."""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class
+
+from nbkit import lifecycle
+from nbkit.errors import ParameterError, UsageError
+from nbkit.magics._parse import VERBS, Call, options_of, parse
+from nbkit.settings import Settings
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from nbkit.lifecycle import UseCase
+
+_HELP_LINE = re.compile(r"\A(\s*%nbkit\s+[\w-]+)\s*\?+\s*\Z")
+_STAGES = ("staging", "shadow", "canary", "production")
+
+
+@magics_class
+class NbkitMagics(Magics):
+    """``%nbkit`` and ``%%nbkit`` for one kernel; remembers the MLflow run that the kernel works in."""
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self._run_id = os.environ.get("NBKIT_RUN_ID", "")
+        self._owns_run = False
+
+    @line_cell_magic
+    def nbkit(self, line: str, cell: str | None = None) -> object:
+        """From a notebook to a governed decision: ``%nbkit --help`` lists the verbs."""
+        call = parse(line)
+        if call.help:
+            print(call.help)  # noqa: T201  a face prints
+            return None
+        if (cell is not None) != (call.verb in ("case", "rationale")):
+            form = "%%nbkit" if cell is None else "%nbkit"
+            raise UsageError(f"{call.verb}: write it as {form} {call.verb}", next_step=f"%nbkit {call.verb} --help")
+        result = self._call(call, cell or "")
+        if call.variable:
+            self.shell.user_ns[call.variable] = result
+            return None
+        return result
+
+    def _call(self, call: Call, cell: str) -> object:
+        given, settings, now = call.arguments, self._settings(), datetime.now(UTC)
+        verbs: dict[str, Callable[[], object]] = {
+            "new": lambda: lifecycle.new(given.name, template=given.template, directory=Path.cwd()),
+            "contract": lambda: lifecycle.check_contract(Path.cwd() / "contract.yaml"),
+            "leaks": lambda: lifecycle.check_leaks(self._use_case(), self._variable(given.frame)),
+            "freeze": lambda: lifecycle.freeze(
+                self._use_case(), self._variable(given.frame), share=given.share, seed=given.seed
+            ),
+            "package": lambda: self._package(given),
+            "evaluate": lambda: self._evaluate(given),
+            "explain": lambda: self._explain(given),
+            "register": lambda: self._register(given),
+            "gate": lambda: lifecycle.gate(self._target(given), to=given.to, settings=settings, now=now),
+            "approve": lambda: lifecycle.approve(
+                self._target(given), to=given.to, settings=settings, now=now, key=given.key
+            ),
+            "promote": lambda: lifecycle.promote(self._target(given), to=given.to, settings=settings, now=now),
+            "rollback": lambda: lifecycle.rollback(
+                given.name, reason=given.reason, settings=settings, now=now, key=given.key
+            ),
+            "run": lambda: self._run_notebook(given),
+            "audit": lambda: (
+                lifecycle.audit_verify(given.subject, settings=settings)
+                if given.action == "verify"
+                else lifecycle.audit_replay(given.subject, settings=settings)
+            ),
+            "case": lambda: self._case(given, cell),
+            "rationale": lambda: lifecycle.write_reason(
+                self._use_case(), kind=given.kind, text=cell.strip(), run_id=self._run(), now=now
+            ),
+        }
+        return verbs[call.verb]()
+
+    def _settings(self) -> Settings:
+        return Settings.from_environment(os.environ, directory=Path.cwd())
+
+    def _use_case(self, name: str = "") -> UseCase:
+        return lifecycle.open_use_case(name, base=Path.cwd())
+
+    def _target(self, given: argparse.Namespace) -> str:
+        target: str = given.target
+        return target or self._use_case().contract.name
+
+    def _variable(self, name: str) -> object:
+        if name not in self.shell.user_ns:
+            raise UsageError(f"no variable {name!r} in this notebook")
+        return self.shell.user_ns[name]
+
+    def _optional(self, name: str | None) -> object:
+        return None if name is None else self._variable(name)
+
+    def _run(self) -> str:
+        if not self._run_id:
+            self._run_id = lifecycle.open_run(self._use_case(), settings=self._settings(), parameters={})
+            self._owns_run = True
+            atexit.register(self._leave_run)
+        return self._run_id
+
+    def _leave_run(self) -> None:
+        """A kernel that ends before it registered leaves a run that says so."""
+        if self._owns_run:
+            lifecycle.close_run(self._run_id, settings=self._settings(), succeeded=False)
+            self._owns_run = False
+
+    def _package(self, given: argparse.Namespace) -> object:
+        return lifecycle.package(
+            self._use_case(),
+            self._variable(given.model),
+            training=self._variable(given.training),
+            validation=self._optional(given.validation),
+            alternatives=self._optional(given.alternatives),
+            parameters=self._optional(given.parameters),
+            seed=given.seed,
+            run_id=self._run(),
+            settings=self._settings(),
+            now=datetime.now(UTC),
+        )
+
+    def _evaluate(self, given: argparse.Namespace) -> object:
+        with _bar("evaluate") as progress:
+            return lifecycle.evaluate(
+                self._use_case(given.name),
+                settings=self._settings(),
+                now=datetime.now(UTC),
+                run_id=self._run_id,
+                progress=progress,
+            )
+
+    def _explain(self, given: argparse.Namespace) -> object:
+        with _bar("explain") as progress:
+            return lifecycle.explain(
+                self._use_case(given.name),
+                settings=self._settings(),
+                now=datetime.now(UTC),
+                run_id=self._run_id,
+                sample=given.sample,
+                progress=progress,
+            )
+
+    def _register(self, given: argparse.Namespace) -> object:
+        result = lifecycle.register(
+            self._use_case(given.name),
+            settings=self._settings(),
+            now=datetime.now(UTC),
+            run_id=self._run_id,
+            key=given.key,
+        )
+        if self._owns_run:
+            lifecycle.close_run(self._run_id, settings=self._settings(), succeeded=True)
+            self._run_id, self._owns_run = "", False
+        return result
+
+    def _run_notebook(self, given: argparse.Namespace) -> object:
+        pairs = [pair.partition("=") for pair in given.parameter]
+        if wrong := [key for key, separator, _ in pairs if not separator]:
+            raise ParameterError("-p", problems=[f"expected KEY=VALUE, got {word!r}" for word in wrong])
+        with _bar("run") as progress:
+            return lifecycle.run(
+                self._use_case(given.name),
+                settings=self._settings(),
+                parameters={key: value for key, _, value in pairs},
+                progress=progress,
+            )
+
+    def _case(self, given: argparse.Namespace, cell: str) -> object:
+        return lifecycle.write_golden_case(self._use_case(), case_id=given.id, why=given.why, body=cell)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
+    from tqdm.auto import tqdm
+
+    with tqdm(total=100, desc=title, leave=False, bar_format="{desc} {bar} {postfix}") as bar:
+
+        def progress(fraction: float, message: str) -> None:
+            bar.n = round(100 * fraction)
+            bar.set_postfix_str(message)
+
+        yield progress
+
+
+def _help_on_question_mark(lines: list[str]) -> list[str]:
+    """Turn ``%nbkit gate?`` into the verb's help; IPython would look for an object named ``gate``."""
+    return [_HELP_LINE.sub(r"\1 --help", line.rstrip("\n")) + "\n" if _HELP_LINE.match(line) else line for line in lines]
+
+
+def _complete(shell: InteractiveShell, event: object) -> list[str]:
+    """Complete verbs, options, stages, models with their versions, and variables."""
+    text = str(getattr(event, "text_until_cursor", getattr(event, "line", "")))
+    words = text.split()
+    if len(words) < 2 or (len(words) == 2 and not text.endswith(" ")):
+        return list(VERBS)
+    verb = words[1]
+    if verb not in VERBS:
+        return []
+    last = words[-2] if not text.endswith(" ") and len(words) > 2 else words[-1]
+    if last == "--to":
+        return list(_STAGES)
+    found = options_of(verb)
+    if verb in ("gate", "approve", "promote", "rollback", "audit"):
+        found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
+    elif verb in ("package", "freeze", "leaks"):
+        found = [name for name in shell.user_ns if not name.startswith("_")] + found
+    return found
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register ``%nbkit`` and ``%%nbkit``, their help and their completion."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    shell.register_magics(NbkitMagics(shell))
+    if _help_on_question_mark not in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.append(_help_on_question_mark)
+    shell.set_hook("complete_command", _complete, str_key="%nbkit")

@@ -1,0 +1,209 @@
+"""Parse ``%nbkit`` lines: one small parser a verb, with help and completion."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import shlex
+from collections.abc import Callable
+from typing import NoReturn
+
+from nbkit.errors import UsageError
+
+_ASSIGNMENT = re.compile(r"\s*>>\s*(?P<name>[A-Za-z_]\w*)\s*\Z")
+_CELL_VERBS = ("case", "rationale")
+
+
+class _HelpWantedError(Exception):
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class _HelpAction(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        raise _HelpWantedError(parser.format_help())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong call as `UsageError` and help as text; never exits the kernel."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, add_help=False, allow_abbrev=False)
+        self.add_argument("-h", "--help", nargs=0, action=_HelpAction, help="show this help")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{self.prog}: {message}", next_step=f"{self.prog} --help")
+
+
+def _target(parser: _Parser) -> None:
+    parser.add_argument("target", nargs="?", default="", help="NAME[@VERSION]; default: this folder's candidate")
+    parser.add_argument("--to", required=True, help="stage: staging, shadow, canary, production")
+
+
+def _key(parser: _Parser) -> None:
+    parser.add_argument("--key", default="", help="name of the key that signs (default: NBKIT_IDENTITY)")
+
+
+def _approve(parser: _Parser) -> None:
+    _target(parser)
+    _key(parser)
+
+
+def _name(parser: _Parser) -> None:
+    parser.add_argument("name", nargs="?", default="", help="use case; default: this folder")
+
+
+def _register(parser: _Parser) -> None:
+    _name(parser)
+    _key(parser)
+
+
+def _new(parser: _Parser) -> None:
+    parser.add_argument("name", help="lower-case name")
+    parser.add_argument("--template", default="credit", help="what to begin from")
+
+
+def _contract(parser: _Parser) -> None:
+    parser.add_argument("action", nargs="?", choices=["check"], default="check")
+
+
+def _leaks(parser: _Parser) -> None:
+    parser.add_argument("frame", help="variable: DataFrame of labelled rows")
+
+
+def _freeze(parser: _Parser) -> None:
+    parser.add_argument("frame", help="variable: DataFrame of labelled rows")
+    parser.add_argument("--share", type=float, default=0.3, help="share of the rows, 0..1")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _package(parser: _Parser) -> None:
+    parser.add_argument("model", help="variable: the fitted estimator or Pipeline")
+    parser.add_argument("--training", required=True, help="variable: DataFrame that it was fitted on")
+    parser.add_argument("--validation", help="variable: DataFrame that thresholds are chosen on")
+    parser.add_argument("--alternatives", help="variable: dict of name -> figures of other models tried")
+    parser.add_argument("--parameters", help="variable: dict of training parameters")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def _explain(parser: _Parser) -> None:
+    _name(parser)
+    parser.add_argument("--sample", type=int, default=500, help="rows to explain and check")
+
+
+def _run(parser: _Parser) -> None:
+    _name(parser)
+    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="KEY=VALUE")
+
+
+def _rollback(parser: _Parser) -> None:
+    parser.add_argument("name", help="model")
+    parser.add_argument("--reason", required=True, help="why; kept in the evidence")
+    _key(parser)
+
+
+def _audit(parser: _Parser) -> None:
+    parser.add_argument("action", choices=["verify", "replay"])
+    parser.add_argument("subject", help="model to verify, or id of the decision to replay")
+
+
+def _case(parser: _Parser) -> None:
+    parser.add_argument("id", help="name of the golden case")
+    parser.add_argument("--why", required=True, help="why this case must not change")
+
+
+def _rationale(parser: _Parser) -> None:
+    parser.add_argument("kind", help="architecture, data, feature, threshold, exclusion or limit")
+
+
+VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
+    "new": (_new, "Write the folder of a new use case."),
+    "contract": (_contract, "Check this folder's contract."),
+    "leaks": (_leaks, "Stop when an input gives the target away."),
+    "freeze": (_freeze, "Freeze a share of the rows as the cases that judge every version."),
+    "package": (_package, "Write the model package of a fitted model."),
+    "evaluate": (_name, "Judge the package on the frozen cases and against the champion."),
+    "explain": (_explain, "Write the rationale document."),
+    "register": (_register, "Register the package as a new version and sign the submission."),
+    "gate": (_target, "Show every gate before a stage and what to do about each."),
+    "approve": (_approve, "Sign a move as its approver."),
+    "promote": (_target, "Move a version to a stage that its evidence allows."),
+    "rollback": (_rollback, "Return production to the last version whose evidence holds."),
+    "run": (_run, "Run the use case's notebook as one MLflow run."),
+    "audit": (_audit, "Verify the ledger, or replay a decision."),
+    "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
+    "rationale": (_rationale, "Record a person's reason (%%nbkit rationale)."),
+}
+
+
+def parser_of(verb: str) -> _Parser:
+    """Return the parser of a verb.
+
+    Raises
+    ------
+    UsageError
+        Unknown verb; the nearest known one is named.
+    """
+    if verb not in VERBS:
+        near = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"%nbkit: unknown verb {verb!r}{hint}", next_step="%nbkit --help")
+    build, description = VERBS[verb]
+    parser = _Parser(f"{'%%' if verb in _CELL_VERBS else '%'}nbkit {verb}", description)
+    build(parser)
+    return parser
+
+
+def overview() -> str:
+    """Return the help of ``%nbkit`` itself."""
+    lines = ["%nbkit VERB ... [>> variable]    (%nbkit VERB --help, or %nbkit VERB?)", ""]
+    return "\n".join(lines + [f"  {verb:<10} {description}" for verb, (_, description) in VERBS.items()])
+
+
+class Call:
+    """A parsed line: a verb with its arguments and the variable that takes the result; or help."""
+
+    __slots__ = ("arguments", "help", "variable", "verb")
+
+    def __init__(self, *, verb: str, arguments: argparse.Namespace, variable: str, help_text: str = "") -> None:
+        self.verb = verb
+        self.arguments = arguments
+        self.variable = variable
+        self.help = help_text
+
+
+def parse(line: str) -> Call:
+    """Parse one ``%nbkit`` line.
+
+    Raises
+    ------
+    UsageError
+        Unknown verb or wrong arguments.
+
+    Examples
+    --------
+    >>> call = parse("freeze applications --share 0.25 >> cases")
+    >>> call.verb, call.arguments.share, call.variable
+    ('freeze', 0.25, 'cases')
+    """
+    variable = ""
+    if match := _ASSIGNMENT.search(line):
+        variable, line = match["name"], line[: match.start()]
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(f"%nbkit {line.strip()}: {error}", next_step="%nbkit --help") from error
+    if not words or words[0] in ("-h", "--help", "help"):
+        return Call(verb="", arguments=argparse.Namespace(), variable="", help_text=overview())
+    parser = parser_of(words[0])
+    try:
+        return Call(verb=words[0], arguments=parser.parse_args(words[1:]), variable=variable)
+    except _HelpWantedError as help_wanted:
+        return Call(verb=words[0], arguments=argparse.Namespace(), variable="", help_text=help_wanted.text)
+
+
+def options_of(verb: str) -> list[str]:
+    """Return the options of a verb, for completion."""
+    return sorted(option for action in parser_of(verb)._actions for option in action.option_strings if len(option) > 2)
