@@ -44,7 +44,9 @@ def _show(result: Result, *, as_json: bool) -> None:
 def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
     from tqdm.auto import tqdm
 
-    with tqdm(total=100, desc=title, file=sys.stderr, leave=False, disable=None, bar_format="{desc} {bar} {postfix}") as bar:
+    with tqdm(
+        total=100, desc=title, file=sys.stderr, leave=False, disable=None, bar_format="{desc} {bar} {postfix}"
+    ) as bar:
 
         def progress(fraction: float, message: str) -> None:
             bar.n = round(100 * fraction)
@@ -202,10 +204,11 @@ def approve(target: str, *, to: str, key: str, as_json: bool) -> None:
 @cli.command()
 @_target
 @_to
+@_key
 @_json
-def promote(target: str, *, to: str, as_json: bool) -> None:
-    """Move a version to a stage that its evidence allows."""
-    _show(lifecycle.promote(target, to=to, settings=_settings(), now=_now()), as_json=as_json)
+def promote(target: str, *, to: str, key: str, as_json: bool) -> None:
+    """Move a version to a stage that its evidence allows; its submitter signs."""
+    _show(lifecycle.promote(target, to=to, settings=_settings(), now=_now(), key=key), as_json=as_json)
 
 
 @cli.command()
@@ -225,7 +228,9 @@ def keys() -> None:
 
 @keys.command("new")
 @click.argument("name")
-@click.option("--role", "roles", multiple=True, required=True, help="submitter, approver, operator or ledger; repeatable.")
+@click.option(
+    "--role", "roles", multiple=True, required=True, help="submitter, approver, operator or ledger; repeatable."
+)
 @click.option("--owner", default="", help="The person who holds it (default: NAME).")
 @_json
 def keys_new(name: str, *, roles: tuple[str, ...], owner: str, as_json: bool) -> None:

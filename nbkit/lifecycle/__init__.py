@@ -11,17 +11,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.lifecycle._begin import check_contract, check_leaks, freeze, new, templates
-    from nbkit.lifecycle._build import (
-        evaluate,
-        explain,
-        open_run,
-        package,
-        write_golden_case,
-        write_reason,
-    )
-    from nbkit.lifecycle._govern import approve, gate, promote, register, rollback
+    from nbkit.lifecycle._gate import gate, known_targets
+    from nbkit.lifecycle._judge import evaluate, explain, write_golden_case, write_reason
     from nbkit.lifecycle._keys import make_key
+    from nbkit.lifecycle._package import close_run, open_run, package
+    from nbkit.lifecycle._promote import approve, promote, rollback
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
+    from nbkit.lifecycle._register import register
     from nbkit.lifecycle._run import run
     from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
     from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
@@ -39,12 +35,14 @@ __all__ = [
     "audit_verify",
     "check_contract",
     "check_leaks",
+    "close_run",
     "evaluate",
     "explain",
     "find_contract",
     "find_ledgers",
     "freeze",
     "gate",
+    "known_targets",
     "ledger_path",
     "make_key",
     "new",
@@ -69,8 +67,11 @@ __all__ = [
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
     "_begin": ("check_contract", "check_leaks", "freeze", "new", "templates"),
-    "_build": ("evaluate", "explain", "open_run", "package", "write_golden_case", "write_reason"),
-    "_govern": ("approve", "gate", "promote", "register", "rollback"),
+    "_gate": ("gate", "known_targets"),
+    "_judge": ("evaluate", "explain", "write_golden_case", "write_reason"),
+    "_package": ("close_run", "open_run", "package"),
+    "_promote": ("approve", "promote", "rollback"),
+    "_register": ("register",),
     "_keys": ("make_key",),
     "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
     "_run": ("run",),

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.lifecycle._build import Progress, open_run
+from nbkit.lifecycle._package import open_run
 from nbkit.lifecycle._usecase import UseCase, write_atomically
-from nbkit.lifecycle._view import Result, View
+from nbkit.lifecycle._view import Progress, Result, View
 from nbkit.registry import Registry
 from nbkit.retrain import check_parameters, notebook_html, notebook_parameters, run_notebook
 from nbkit.settings import Settings
@@ -37,10 +37,10 @@ class Ran(Result):
         """Return what a person is shown."""
         facts = [("run", self.run_link), ("notebook", str(self.notebook)), ("seconds", f"{self.seconds:.1f}")]
         if not self.finished:
-            return View(
-                headline=f"{self.name}: FAILED: {self.problem}", facts=facts, next_step=f"open {self.notebook}"
-            )
-        follow = f"nbkit gate {self.name}@{self.version} --to staging" if self.version else f"nbkit evaluate {self.name}"
+            return View(headline=f"{self.name}: FAILED: {self.problem}", facts=facts, next_step=f"open {self.notebook}")
+        follow = (
+            f"nbkit gate {self.name}@{self.version} --to staging" if self.version else f"nbkit evaluate {self.name}"
+        )
         registered = f", registered as version {self.version}" if self.version else ""
         return View(headline=f"{self.name}: FINISHED{registered}", facts=facts, next_step=follow)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,6 +17,19 @@ _STYLE = (
     ".nbkit th,.nbkit td{text-align:left;padding:.15em .8em .15em 0;border-bottom:1px solid #8884;vertical-align:top}"
     ".nbkit .next{color:#666}.nbkit h4{margin:.2em 0}</style>"
 )
+
+
+Progress = Callable[[float, str], None]
+
+
+def no_progress(_fraction: float, _message: str) -> None:
+    """Show nothing."""
+
+
+def number(values: Mapping[str, object], key: str) -> float:
+    """Return a number out of facts; NaN when there is none."""
+    value = values.get(key)
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +81,9 @@ class View:
             parts.append(f"<table>{rows}</table>")
         for table in self.tables:
             head = "".join(f"<th>{html.escape(column)}</th>" for column in table.columns)
-            body = "".join("<tr>" + "".join(f"<td>{_linked(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+            body = "".join(
+                "<tr>" + "".join(f"<td>{_linked(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+            )
             title = f"<b>{html.escape(table.title)}</b>" if table.title else ""
             parts.append(f"{title}<table><tr>{head}</tr>{body}</table>")
         if self.next_step:

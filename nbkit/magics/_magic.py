@@ -70,7 +70,9 @@ class NbkitMagics(Magics):
             "approve": lambda: lifecycle.approve(
                 self._target(given), to=given.to, settings=settings, now=now, key=given.key
             ),
-            "promote": lambda: lifecycle.promote(self._target(given), to=given.to, settings=settings, now=now),
+            "promote": lambda: lifecycle.promote(
+                self._target(given), to=given.to, settings=settings, now=now, key=given.key
+            ),
             "rollback": lambda: lifecycle.rollback(
                 given.name, reason=given.reason, settings=settings, now=now, key=given.key
             ),
@@ -197,7 +199,9 @@ def _bar(title: str) -> Iterator[Callable[[float, str], None]]:
 
 def _help_on_question_mark(lines: list[str]) -> list[str]:
     """Turn ``%nbkit gate?`` into the verb's help; IPython would look for an object named ``gate``."""
-    return [_HELP_LINE.sub(r"\1 --help", line.rstrip("\n")) + "\n" if _HELP_LINE.match(line) else line for line in lines]
+    return [
+        _HELP_LINE.sub(r"\1 --help", line.rstrip("\n")) + "\n" if _HELP_LINE.match(line) else line for line in lines
+    ]
 
 
 def _complete(shell: InteractiveShell, event: object) -> list[str]:

@@ -46,7 +46,7 @@ def _key(parser: _Parser) -> None:
     parser.add_argument("--key", default="", help="name of the key that signs (default: NBKIT_IDENTITY)")
 
 
-def _approve(parser: _Parser) -> None:
+def _signed_move(parser: _Parser) -> None:
     _target(parser)
     _key(parser)
 
@@ -128,8 +128,8 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "explain": (_explain, "Write the rationale document."),
     "register": (_register, "Register the package as a new version and sign the submission."),
     "gate": (_target, "Show every gate before a stage and what to do about each."),
-    "approve": (_approve, "Sign a move as its approver."),
-    "promote": (_target, "Move a version to a stage that its evidence allows."),
+    "approve": (_signed_move, "Sign a move as its approver."),
+    "promote": (_signed_move, "Move a version to a stage that its evidence allows."),
     "rollback": (_rollback, "Return production to the last version whose evidence holds."),
     "run": (_run, "Run the use case's notebook as one MLflow run."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),

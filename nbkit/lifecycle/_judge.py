@@ -1,0 +1,269 @@
+"""Judge a package: evaluation, golden cases, explanation, people's reasons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nbkit.contract import RowCheck
+from nbkit.errors import CaseSetError, UsageError
+from nbkit.lifecycle._champion import verified_champion
+from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
+from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
+from nbkit.package import Package, load_package
+from nbkit.registry import Registry
+from nbkit.settings import Settings
+
+if TYPE_CHECKING:
+    from nbkit.evaluate import EvaluationResult, GoldenCase
+    from nbkit.rationale import Explanation, Rationale
+
+
+def write_golden_case(use_case: UseCase, *, case_id: str, why: str, body: str) -> GoldenCase:
+    """Write a golden case: a row whose decision must never change silently.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Its contract says what the inputs are.
+    case_id : str
+        Name of the case and of its file.
+    why : str
+        Why this case must not change.
+    body : str
+        YAML with the two mappings ``inputs`` and ``expect``.
+
+    Raises
+    ------
+    CaseSetError
+        The body is no such YAML, or its expectation says nothing that can be checked.
+    ContractViolationError
+        Its inputs break the contract.
+    """
+    import yaml
+
+    from nbkit.evaluate import GoldenCase, write_golden
+
+    try:
+        content = yaml.safe_load(body)
+    except yaml.YAMLError as error:
+        raise CaseSetError(f"case {case_id}: not YAML: {error}") from error
+    if not isinstance(content, dict) or set(content) != {"inputs", "expect"}:
+        raise CaseSetError(f"case {case_id}: expected the two mappings 'inputs' and 'expect'")
+    RowCheck(use_case.contract).check(content["inputs"])
+    case = GoldenCase(id=case_id, why=why, inputs=content["inputs"], expect=content["expect"])
+    write_golden(case, directory=use_case.directory / use_case.contract.evaluate.golden)
+    return case
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluated(Result):
+    """How a package did on the frozen cases."""
+
+    name: str
+    run_id: str
+    summary: str
+    champion: str
+    facts: Mapping[str, object]
+    report: Path
+    result: EvaluationResult | None = field(default=None, repr=False)
+
+    def view(self) -> View:
+        """Return what a person is shown."""
+        metrics = self.facts.get("metrics")
+        rows = tuple(
+            (metric, *(f"{number(values, key):.4f}" for key in ("value", "low", "high")))
+            for metric, values in (metrics.items() if isinstance(metrics, dict) else ())
+        )
+        return View(
+            headline=f"{self.name}: {self.summary}",
+            facts=[("champion", self.champion), ("report", str(self.report))],
+            tables=[Table(columns=("metric", "value", "low", "high"), rows=rows)],
+            next_step=f"nbkit explain {self.name}",
+        )
+
+
+def evaluate(
+    use_case: UseCase, *, settings: Settings, now: datetime, run_id: str = "", progress: Progress | None = None
+) -> Evaluated:
+    """Judge the latest package on the frozen cases and against the champion on the same cases.
+
+    Metrics, report and JSON go to the MLflow run. A bad result is reported, never raised.
+
+    Raises
+    ------
+    UsageError
+        There is no package or no frozen case set.
+    """
+    from nbkit.evaluate import evaluate_package, load_cases, load_golden
+
+    contract = use_case.contract
+    build = use_case.build(run_id) if run_id else use_case.latest_build()
+    candidate = _packaged(build, contract.name)
+    cases = load_cases(use_case.directory, contract=contract)
+    golden = load_golden(use_case.directory / contract.evaluate.golden)
+    champion = verified_champion(contract.name, settings=settings, now=now)
+    result = evaluate_package(
+        candidate,
+        cases=cases,
+        golden=golden,
+        champion=champion.package if champion else None,
+        champion_version=champion.version if champion else None,
+        progress=progress or no_progress,
+    )
+    write_atomically(build.evaluation, result.to_json())
+    report = build.directory / "report.html"
+    write_atomically(report, result.to_html())
+    registry = Registry(settings)
+    facts = result.facts()
+    metrics = facts["metrics"]
+    assert isinstance(metrics, dict)  # noqa: S101  facts() is ours; the check tells mypy
+    registry.log_metrics(build.run_id, {name: number(values, "value") for name, values in metrics.items()})
+    registry.log_file(build.run_id, report)
+    registry.log_file(build.run_id, build.evaluation)
+    registry.set_run_tags(build.run_id, {"nbkit.case_set": cases.digest, "nbkit.summary": result.summary_line})
+    return Evaluated(
+        name=contract.name,
+        run_id=build.run_id,
+        summary=result.summary_line,
+        champion=f"version {champion.version}" if champion else "none yet",
+        facts=facts,
+        report=report,
+        result=result,
+    )
+
+
+def _packaged(build: Build, name: str) -> Package:
+    if not (build.package / "manifest.json").exists():
+        raise UsageError(f"{name}: run {build.run_id} has no package yet", next_step="%nbkit package model")
+    return load_package(build.package)
+
+
+def write_reason(use_case: UseCase, *, kind: str, text: str, run_id: str, now: datetime) -> None:
+    """Keep what a person wrote about a choice, where the choice was made; the last word on a kind counts.
+
+    Raises
+    ------
+    RationaleError
+        Unknown kind or empty text.
+    """
+    from nbkit.rationale import Reason
+
+    reason = Reason(kind=kind, text=text, written_at=now)
+    build = use_case.build(run_id)
+    kept = [line for line in read_reasons(build) if line["kind"] != reason.kind]
+    kept.append({"kind": reason.kind, "text": reason.text, "written_at": now.isoformat()})
+    write_atomically(build.reasons, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def read_reasons(build: Build) -> list[dict[str, str]]:
+    """Return the reasons of a build as they were written."""
+    if not build.reasons.exists():
+        return []
+    return [json.loads(line) for line in build.reasons.read_text(encoding="utf-8").splitlines()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained(Result):
+    """The rationale document of a package."""
+
+    name: str
+    run_id: str
+    verdict: str
+    importance: tuple[tuple[str, float], ...]
+    checked_rows: int
+    failed_rows: int
+    largest_error: float
+    missing: tuple[str, ...]
+    stale: tuple[str, ...]
+    document: Path
+    rationale: Rationale | None = field(default=None, repr=False)
+
+    def view(self) -> View:
+        """Return what a person is shown."""
+        shown = tuple((name, f"{value:.4f}") for name, value in self.importance[:10])
+        guard = (
+            f"{self.checked_rows} rows, largest error {self.largest_error:.1e}, {self.failed_rows} explained otherwise"
+        )
+        return View(
+            headline=f"{self.name}: {self.verdict}",
+            facts=[
+                ("document", str(self.document)),
+                ("checked against the model", guard),
+                ("reasons missing", ", ".join(self.missing) or "none"),
+                ("reasons stale", "; ".join(self.stale) or "none"),
+            ],
+            tables=[Table(columns=("input", "mean |log-odds|"), rows=shown, title="What moves the score")],
+            next_step=f"nbkit register {self.name}",
+        )
+
+
+def explain(
+    use_case: UseCase,
+    *,
+    settings: Settings,
+    now: datetime,
+    run_id: str = "",
+    sample: int = 500,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Explained:
+    """Write the rationale document of the latest package, with its explanation checked row by row.
+
+    Raises
+    ------
+    UsageError
+        The package has not been evaluated.
+    """
+    from nbkit.evaluate import load_cases
+    from nbkit.rationale import Reason, explain_package, write_rationale
+
+    contract = use_case.contract
+    build = use_case.build(run_id) if run_id else use_case.latest_build()
+    candidate = _packaged(build, contract.name)
+    evaluation = build.read_json("evaluation.json")
+    if not evaluation:
+        raise UsageError(f"{contract.name}: not evaluated yet", next_step=f"nbkit evaluate {contract.name}")
+    cases = load_cases(use_case.directory, contract=contract)
+    inputs = cases.frame[[column.name for column in contract.inputs]]
+    explanation: Explanation = explain_package(
+        candidate, inputs, sample=sample, seed=seed, progress=progress or no_progress
+    )
+    reasons = [
+        Reason(kind=line["kind"], text=line["text"], written_at=datetime.fromisoformat(line["written_at"]))
+        for line in read_reasons(build)
+    ]
+    registry = Registry(settings)
+    written = write_rationale(
+        candidate,
+        evaluation=evaluation,
+        explanation=explanation,
+        reasons=reasons,
+        alternatives=build.read_json("alternatives.json"),
+        links={"run": registry.run_link(build.run_id)},
+        now=now,
+    )
+    document = build.directory / "rationale.html"
+    write_atomically(document, written.html)
+    write_atomically(build.rationale, written.to_json())
+    write_atomically(build.directory / "rationale.md", written.markdown)
+    registry.log_file(build.run_id, document)
+    registry.log_file(build.run_id, build.rationale)
+    registry.describe_run(build.run_id, written.markdown)
+    return Explained(
+        name=contract.name,
+        run_id=build.run_id,
+        verdict=written.verdict,
+        importance=tuple(explanation.importance.items()),
+        checked_rows=explanation.rows,
+        failed_rows=explanation.failed_rows,
+        largest_error=explanation.max_error,
+        missing=written.missing,
+        stale=written.stale,
+        document=document,
+        rationale=written,
+    )
