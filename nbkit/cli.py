@@ -277,6 +277,19 @@ def audit_replay(record_id: str, *, as_json: bool) -> None:
 
 
 @cli.command()
+@_json
+def demo(*, as_json: bool) -> None:
+    """Do the whole job on real mortgage decisions in this folder."""
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+
+    with _bar("notebook") as progress:
+        result = lifecycle.demo(settings=_settings(), directory=Path.cwd(), report=report, progress=progress)
+    _show(result, as_json=as_json)
+
+
+@cli.command()
 @click.option("--port", default=5000, show_default=True)
 def ui(port: int) -> None:
     """Start the MLflow UI with telemetry and job execution off, and print where reviewers should look."""

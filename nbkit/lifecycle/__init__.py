@@ -1,7 +1,7 @@
 """The verbs: one function each, shared by the command line, the magics and Python.
 
-Each returns a frozen result that shows itself (``str``, ``_repr_mimebundle_``) and reads as JSON (``as_json``). Verbs that
-report never raise for a bad result; ``register``, ``approve``, ``promote`` and ``rollback`` always do.
+Each returns a frozen result that shows itself (``str``, ``_repr_mimebundle_``) and reads as JSON (``as_json``).
+Verbs that report never raise for a bad result; ``register``, ``approve``, ``promote`` and ``rollback`` always do.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.lifecycle._begin import check_contract, check_leaks, freeze, new, templates
+    from nbkit.lifecycle._demo import demo
     from nbkit.lifecycle._gate import gate, known_targets
     from nbkit.lifecycle._judge import evaluate, explain, write_golden_case, write_reason
     from nbkit.lifecycle._keys import make_key
@@ -36,6 +37,7 @@ __all__ = [
     "check_contract",
     "check_leaks",
     "close_run",
+    "demo",
     "evaluate",
     "explain",
     "find_contract",
@@ -67,6 +69,7 @@ __all__ = [
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
     "_begin": ("check_contract", "check_leaks", "freeze", "new", "templates"),
+    "_demo": ("demo",),
     "_gate": ("gate", "known_targets"),
     "_judge": ("evaluate", "explain", "write_golden_case", "write_reason"),
     "_package": ("close_run", "open_run", "package"),

@@ -35,6 +35,12 @@ class GateTable(Result):
         """Whether every gate passed."""
         return bool(self.results) and all(result.passed for result in self.results)
 
+    def rows(self) -> tuple[tuple[str, str, str], ...]:
+        """Return gate, verdict and why, with what to do about it."""
+        return tuple(
+            (r.gate, r.verdict.value, f"{r.reason} [{r.next_step}]" if r.next_step else r.reason) for r in self.results
+        )
+
     def view(self) -> View:
         """Return what a person is shown."""
         failed = [result for result in self.results if not result.passed]
@@ -45,10 +51,9 @@ class GateTable(Result):
         else:
             headline = f"{target} -> {self.stage}: {len(failed)} of {len(self.results)} gates do not pass"
             follow = failed[0].next_step if failed else "add gates to the contract"
-        rows = tuple(
-            (r.gate, r.verdict.value, r.reason + (f" [{r.next_step}]" if r.next_step else "")) for r in self.results
+        return View(
+            headline=headline, tables=[Table(columns=("gate", "verdict", "why"), rows=self.rows())], next_step=follow
         )
-        return View(headline=headline, tables=[Table(columns=("gate", "verdict", "why"), rows=rows)], next_step=follow)
 
 
 def resolve(target: str, *, settings: Settings) -> tuple[str, int]:

@@ -192,7 +192,7 @@ def promote(target: str, *, to: str, settings: Settings, now: datetime, key: str
     submitter = envelope.unverified_statement().submitter
     if signer.key_id != submitter.key_id:
         raise RefusedError(
-            f"{name}@{version} -> {stage}: {submitter.owner} submitted it and has to sign; key {signer.name!r} is another",
+            f"{name}@{version} -> {stage}: {submitter.owner} submitted it and has to sign, not key {signer.name!r}",
             next_step=f"nbkit promote {name}@{version} --to {stage} --key NAME (of {submitter.owner})",
         )
     envelope = envelope.sign(signer)

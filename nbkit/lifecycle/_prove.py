@@ -147,7 +147,7 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
     record = find_record(record_id, settings=settings)
     if record.fallback:
         raise UsageError(
-            f"{record_id}: answered by fallback {record.fallback!r} ({record.fallback_cause}); there is no score to replay"
+            f"{record_id}: fallback {record.fallback!r} answered ({record.fallback_cause}); there is no score to replay"
         )
     package = PackageStore(settings.store).package(record.package_digest)
     decision = decide(package, record.inputs, rules=Rules.from_package(package))

@@ -1,4 +1,4 @@
-"""``%nbkit VERB`` and ``%%nbkit VERB`` in JupyterLab: the verbs of the command line, and those that take live objects."""
+"""``%nbkit VERB`` and ``%%nbkit VERB``: the verbs of the command line, and those that take live objects."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class NbkitMagics(Magics):
         return self._run_id
 
     def _leave_run(self) -> None:
-        """A kernel that ends before it registered leaves a run that says so."""
+        """Mark the run of a kernel that ends before it registered as failed."""
         if self._owns_run:
             lifecycle.close_run(self._run_id, settings=self._settings(), succeeded=False)
             self._owns_run = False
