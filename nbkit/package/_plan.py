@@ -1,0 +1,361 @@
+"""The compiled plan: the exact path from a contract row to a score, without pandas or scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import treelite
+from numpy.typing import NDArray
+
+from nbkit.errors import ContractViolationError, PackageError
+from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid
+from nbkit.package._files import canonical_json, sha256, strict_json, write_atomically
+from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
+from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
+
+PLAN_FORMAT = 1
+PLAN_FILE = "plan.json"
+TREES_FILE = "trees.treelite"
+
+
+class Plan:
+    """A fitted model as float64 preprocessing and trees or a dot product.
+
+    Immutable and safe to share between threads. Rows are those that ``RowCheck.check`` returns: the plan checks neither
+    ranges nor infinities again.
+
+    Parameters
+    ----------
+    family : str
+        Class name of the fitted predictor.
+    tolerance : float
+        How far the plan's score may lie from the fitted model's.
+    inputs : sequence of PlanInput
+        The inputs, in the contract's order.
+    columns : sequence of PlanColumn
+        The columns of the model's row.
+    engine : Engine
+        What turns the model's row into a margin.
+    sign : {1, -1}
+        -1 where the positive class is the model's first, so that its probability is one minus the model's.
+    """
+
+    __slots__ = ("_columns", "_engine", "_family", "_inputs", "_rows", "_sign", "_tolerance")
+
+    def __init__(
+        self,
+        *,
+        family: str,
+        tolerance: float,
+        inputs: Sequence[PlanInput],
+        columns: Sequence[PlanColumn],
+        engine: Engine,
+        sign: int = 1,
+    ) -> None:
+        self._family = family
+        self._tolerance = tolerance
+        self._inputs = tuple(inputs)
+        self._columns = tuple(columns)
+        self._engine = engine
+        self._sign = sign
+        self._rows = RowMaker(inputs=self._inputs, columns=self._columns)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in the contract's order."""
+        return tuple(item.name for item in self._inputs)
+
+    @property
+    def columns(self) -> tuple[PlanColumn, ...]:
+        """The columns of the model's row; each names the input that it comes from."""
+        return self._columns
+
+    @property
+    def family(self) -> str:
+        """Class name of the fitted predictor."""
+        return self._family
+
+    @property
+    def tolerance(self) -> float:
+        """How far a score may lie from the fitted model's."""
+        return self._tolerance
+
+    @property
+    def engine(self) -> Engine:
+        """What turns the model's row into a margin."""
+        return self._engine
+
+    @property
+    def link(self) -> Link:
+        """``logit``: the margin is a log-odds; ``identity``: it is the score itself."""
+        return self._engine.link
+
+    @property
+    def sign(self) -> int:
+        """-1 where the trees or coefficients speak of the negative class, else 1."""
+        return self._sign
+
+    @property
+    def digest(self) -> str:
+        """``sha256:`` and the hash of both files: the same trees and steps give the same digest."""
+        return sha256(b"".join(self.to_files().values()))
+
+    def score(self, row: Mapping[str, Scalar]) -> float:
+        """Return the probability of the positive class.
+
+        Parameters
+        ----------
+        row : mapping
+            Every input by name: float, text, or None where it is missing.
+
+        Returns
+        -------
+        float
+            0..1.
+
+        Raises
+        ------
+        ContractViolationError
+            An input is absent, or the model was fitted to refuse its value.
+        """
+        cells = self._rows.cells(row)
+        if not self._engine.takes_missing:
+            self._refuse_missing(cells)
+        margin = self._engine.one(cells)
+        if self._engine.link == "identity":
+            return margin
+        return sigmoid(margin) if self._sign > 0 else 1.0 - sigmoid(margin)
+
+    def margin(self, row: Mapping[str, Scalar]) -> float:
+        """Return the log-odds of the positive class; for forests, which have none, the score itself.
+
+        Parameters
+        ----------
+        row : mapping
+            Every input by name.
+
+        Returns
+        -------
+        float
+            On the scale that `link` names.
+
+        Raises
+        ------
+        ContractViolationError
+            As `score`.
+        """
+        cells = self._rows.cells(row)
+        if not self._engine.takes_missing:
+            self._refuse_missing(cells)
+        return self._sign * self._engine.one(cells)
+
+    def transform(self, row: Mapping[str, Scalar]) -> NDArray[np.float64]:
+        """Return the model's row, shape (columns,), before the cast that some trees ask for.
+
+        Parameters
+        ----------
+        row : mapping
+            Every input by name.
+
+        Returns
+        -------
+        ndarray of float64
+            In the order of `columns`.
+
+        Raises
+        ------
+        ContractViolationError
+            As `score`.
+        """
+        return np.array(self._rows.cells(row), dtype=np.float64)
+
+    def transform_columns(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+        """Return the model's rows, shape (rows, columns).
+
+        Parameters
+        ----------
+        columns : mapping
+            Every input's values by name; a DataFrame is one.
+
+        Returns
+        -------
+        ndarray of float64
+            As `transform` gives for each row.
+
+        Raises
+        ------
+        ContractViolationError
+            As `score`.
+        """
+        return self._rows.matrix(columns)
+
+    def score_columns(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+        """Return the scores of many rows, shape (rows,): bit for bit what `score` gives for each.
+
+        Parameters
+        ----------
+        columns : mapping
+            Every input's values by name; a DataFrame is one.
+
+        Returns
+        -------
+        ndarray of float64
+            0..1.
+
+        Raises
+        ------
+        ContractViolationError
+            As `score`.
+        """
+        matrix = self._rows.matrix(columns)
+        if not self._engine.takes_missing:
+            for cells in matrix[np.isnan(matrix).any(axis=1)][:1]:
+                self._refuse_missing(cells.tolist())
+        margins = self._engine.many(matrix)
+        if self._engine.link == "identity":
+            return margins
+        positive = self._sign > 0
+        scores = [sigmoid(margin) if positive else 1.0 - sigmoid(margin) for margin in margins.tolist()]
+        return np.array(scores, dtype=np.float64)
+
+    def _refuse_missing(self, cells: list[float]) -> None:
+        total = sum(cells)
+        if total != total:
+            names = dict.fromkeys(self._columns[place].source for place, cell in enumerate(cells) if cell != cell)
+            raise ContractViolationError(
+                f"{self._family} takes no missing values", problems=[f"$.{name}: missing" for name in names]
+            )
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the plan's files by name: ``plan.json`` (format 1) and, for trees, ``trees.treelite``.
+
+        Returns
+        -------
+        dict of str to bytes
+            Canonical JSON and treelite's own format; no pickle.
+        """
+        domains: list[tuple[Level, ...]] = []
+        columns = [
+            {
+                "source": column.source,
+                "level": column.level,
+                "missing": column.missing,
+                "steps": [step_to_json(step, domains=domains) for step in column.steps],
+            }
+            for column in self._columns
+        ]
+        document = {
+            "format": PLAN_FORMAT,
+            "family": self._family,
+            "tolerance": self._tolerance,
+            "sign": self._sign,
+            "inputs": [{"name": item.name, "type": item.type} for item in self._inputs],
+            "columns": columns,
+            "domains": [list(domain) for domain in domains],
+            "engine": self._engine.to_json(),
+        }
+        files = {PLAN_FILE: canonical_json(document)}
+        if isinstance(self._engine, TreeEngine):
+            files[TREES_FILE] = bytes(self._engine.trees.serialize_bytes())
+        return files
+
+    def save(self, directory: Path) -> None:
+        """Write the plan's files into a directory.
+
+        Parameters
+        ----------
+        directory : Path
+            Must exist.
+        """
+        for name, content in self.to_files().items():
+            write_atomically(directory / name, content=content)
+
+    @classmethod
+    def load(cls, directory: Path) -> Self:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        directory : Path
+            Where the files lie. Verify them first: treelite does not.
+
+        Returns
+        -------
+        Plan
+            Gives the same scores, bit for bit.
+
+        Raises
+        ------
+        PackageError
+            The files are absent or of no known format.
+        """
+        names = [name for name in (PLAN_FILE, TREES_FILE) if (directory / name).is_file()]
+        return cls.from_files({name: (directory / name).read_bytes() for name in names})
+
+    @classmethod
+    def from_files(cls, files: Mapping[str, bytes]) -> Self:
+        """Read a plan from the bytes of its files.
+
+        Parameters
+        ----------
+        files : mapping of str to bytes
+            As `to_files` returns.
+
+        Returns
+        -------
+        Plan
+            Gives the same scores, bit for bit.
+
+        Raises
+        ------
+        PackageError
+            The files are absent or of no known format.
+        """
+        try:
+            document = strict_json(files[PLAN_FILE])
+            if not isinstance(document, dict) or document.get("format") != PLAN_FORMAT:
+                raise ValueError(f"expected format {PLAN_FORMAT}")
+            return cls._from_document(document, trees=files.get(TREES_FILE))
+        except (KeyError, IndexError, TypeError, ValueError, treelite.TreeliteError) as error:
+            raise PackageError(f"{PLAN_FILE}: no plan that this version reads ({error})") from error
+
+    @classmethod
+    def _from_document(cls, document: dict[str, object], *, trees: bytes | None) -> Self:
+        fields: Any = document
+        domains = [frozenset(levels) for levels in fields["domains"]]
+        return cls(
+            family=str(fields["family"]),
+            tolerance=float(fields["tolerance"]),
+            sign=int(fields["sign"]),
+            inputs=[PlanInput(name=item["name"], type=item["type"]) for item in fields["inputs"]],
+            columns=[
+                PlanColumn(
+                    source=column["source"],
+                    level=column["level"],
+                    missing=column["missing"],
+                    steps=tuple(step_from_json(step, domains=domains) for step in column["steps"]),
+                )
+                for column in fields["columns"]
+            ],
+            engine=_engine(fields["engine"], trees=trees),
+        )
+
+
+def _engine(spec: Mapping[str, object], *, trees: bytes | None) -> Engine:
+    match spec:
+        case {"kind": "linear", "coefficients": list() as coefficients, "intercept": int() | float() as intercept}:
+            return LinearEngine(coefficients=tuple(map(float, coefficients)), intercept=float(intercept))
+        case {"kind": "trees", "row_type": str() as row_type, "link": str() as link, "output": int() as output}:
+            if trees is None:
+                raise ValueError(f"{TREES_FILE} is missing")
+            return TreeEngine(
+                trees=treelite.Model.deserialize_bytes(trees),
+                row_type=cast("RowType", row_type),
+                takes_missing=spec["takes_missing"] is True,
+                link=cast("Link", link),
+                output=output,
+            )
+    raise ValueError(f"expected an engine, got {spec!r}")
