@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: demo test check lock lab ui clean help
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -19,6 +19,28 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+demo: $(READY)  ## Do the whole job on real mortgage decisions, in the empty folder demo/
+	rm -rf demo && mkdir demo
+	cd demo && ../$(BIN)/nbkit demo
+
+test: $(READY)  ## Run the tests (with coverage of what must be covered fully)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadscope --cov --cov-report=
+
+notebooks: $(READY)  ## Run the notebooks and compare their outputs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --nbval-lax --nbval-sanitize-with setup.cfg notebooks
+
+lint: $(READY)  ## Check format and style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)  ## Check types
+	$(BIN)/mypy
+
+imports: $(READY)  ## Check that imports go down only
+	$(BIN)/lint-imports
+
+check: lint types imports test notebooks  ## Everything that .ci/run runs
+
 lock:  ## Resolve requirements.lock again (hashes, every platform, no index named)
 	$(PYTHON) -m venv $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -27,3 +49,15 @@ lock:  ## Resolve requirements.lock again (hashes, every platform, no index name
 		--constraint constraints.txt --extra notebook --extra boosting --extra postgres --extra demo --group dev \
 		pyproject.toml --output-file requirements.lock
 	rm -rf $(VENV)-lock
+
+lab: $(READY)  ## Open JupyterLab with nbkit ready, in notebooks/
+	$(BIN)/jupyter lab --notebook-dir=notebooks
+
+bench-packaging: $(READY)  ## Packaging and registering against plain mlflow.sklearn.log_model
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/packaging.py
+
+bench-startup: $(READY)  ## import nbkit and nbkit --help against their parts
+	$(BIN)/python benchmarks/startup.py
+
+clean:  ## Remove what the targets made, but never mlruns/
+	rm -rf $(VENV) $(VENV)-lock demo dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -13,7 +13,7 @@ __all__ = ["Decision", "AuditRecord", "GateResult", "Verdict"]
 class Verdict(StrEnum):
     """What a gate says."""
 
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  a verdict, not a password
     FAIL = "fail"
     CANNOT_TELL = "cannot tell"
 
