@@ -204,7 +204,8 @@ def _own_problem(text: str, got: object, path: tuple[str | int, ...], document: 
 
 def _expected(detail: ErrorDetails) -> str:
     words = _EXPECTED.get(detail["type"])
-    return words.format(**detail.get("ctx", {})) if words else f"something else ({detail['msg']})"
+    context = {name: str(value).removesuffix(".0") for name, value in detail.get("ctx", {}).items()}
+    return words.format(**context) if words else f"something else ({detail['msg']})"
 
 
 def _last_key(path: tuple[str | int, ...]) -> str:
@@ -243,7 +244,7 @@ def shown(value: object) -> str:
     Examples
     --------
     >>> shown({"a": 1}), shown(None), shown("x" * 100)[-4:]
-    ('a mapping', 'null', "x...")
+    ('a mapping', 'null', 'x...')
     """
     if isinstance(value, Mapping):
         return "a mapping"

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 import rfc8785
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 CONTRACT_FORMAT = 1
 
@@ -303,6 +303,14 @@ class Contract(_Block):
     retrain: Retrain = Retrain()
     audit: Audit = Audit()
     budget: Budget = Budget()
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _format_is_a_number(cls, value: object) -> object:
+        # To Python true equals 1.
+        if isinstance(value, bool):
+            raise ValueError(f"expected {CONTRACT_FORMAT}")
+        return value
 
     @model_validator(mode="after")
     def _columns_play_one_role_each(self) -> Self:

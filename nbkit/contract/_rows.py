@@ -24,7 +24,7 @@ _Reader = Callable[[object], Value]
 _MOST_CATEGORIES_SHOWN = 10
 
 
-_UNKNOWN = "?"
+_LARGE = 2**53  # every integer below is a float exactly
 
 
 class _WrongValueError(Exception):
@@ -168,14 +168,14 @@ def _reader(column: Input) -> _Reader:
 
 def _category_reader(column: Input) -> _Reader:
     known: dict[str, str | None] = {name: name for name in column.categories}
-    known |= dict.fromkeys(str(value) for value in column.sentinels)
     nullable = column.nullable
+    if nullable:
+        known |= dict.fromkeys(str(value) for value in column.sentinels)
 
     def read(value: object) -> Value:
         if isinstance(value, str):
-            found = known.get(value, _UNKNOWN)
-            if found is not _UNKNOWN and (found is not None or nullable):
-                return found
+            if value in known:
+                return known[value]
         elif nullable and _is_missing(value):
             return None
         raise _WrongValueError(f"expected {_expected(column)}, got {_got(column, value)}")
@@ -189,8 +189,13 @@ def _number_reader(column: Input) -> _Reader:
     nullable, whole, boolean = column.nullable, column.type != "number", column.type == "boolean"
 
     def read(value: object) -> Value:
-        # Plain floats first: this runs for every field of every request.
-        number = value if type(value) is float else _as_float(value, boolean=boolean)
+        # The two types that JSON brings come first: this runs for every field of every request.
+        if type(value) is float:
+            number = value
+        elif type(value) is int and -_LARGE < value < _LARGE:
+            number = float(value)
+        else:
+            number = _as_float(value, boolean=boolean)
         if number in sentinels or number != number:
             if nullable:
                 return None
@@ -206,7 +211,7 @@ def _as_float(value: object, *, boolean: bool) -> float:
     """Return a number, NaN for missing, and infinity (which no input allows) for anything else."""
     if value is None:
         return math.nan
-    if not isinstance(value, numbers.Real | np.bool_) or (isinstance(value, bool | np.bool_) and not boolean):
+    if not isinstance(value, (numbers.Real, np.bool_)) or (isinstance(value, (bool, np.bool_)) and not boolean):
         return math.inf
     try:
         return float(value)
@@ -215,7 +220,7 @@ def _as_float(value: object, *, boolean: bool) -> float:
 
 
 def _is_missing(value: object) -> bool:
-    return value is None or (isinstance(value, numbers.Real) and math.isnan(value))
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
 
 
 def _limits(column: Input) -> tuple[float, float]:
@@ -250,7 +255,9 @@ def _expected(column: Input) -> str:
 
 
 def _got(column: Input, value: object) -> str:
-    return "a value that is withheld as personal data" if column.pii else shown(value)
+    if column.pii:
+        return "a value that is withheld as personal data"
+    return shown(value.item() if isinstance(value, np.generic) else value)
 
 
 def _complaint(read: _Reader, value: object) -> str:
