@@ -23,6 +23,7 @@
     │   └── KeyFileError                      a key file is missing, readable by others or malformed
     ├── RefusedError                          a gate or an approval stands in the way
     └── AuditError                            the ledger cannot be written or read
+        ├── AlreadyRecordedError              the request has its record already
         ├── NotInLedgerError (LookupError)    no such record
         └── LedgerTamperedError               the ledger is not what was written
 """
@@ -32,6 +33,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "AlreadyRecordedError",
     "AuditError",
     "CaseSetError",
     "ContractError",
@@ -172,6 +174,10 @@ class RefusedError(NbkitError):
 
 class AuditError(NbkitError):
     """The ledger cannot be written or read."""
+
+
+class AlreadyRecordedError(AuditError):
+    """The request has its record already."""
 
 
 class NotInLedgerError(AuditError, LookupError):

@@ -1,0 +1,25 @@
+"""One durable record per decision: written before the answer, never changed, provable.
+
+A ledger is one SQLite file. Its records are the leaves of an RFC 9162 Merkle tree; every commit signs the tree's root.
+"""
+
+from __future__ import annotations
+
+from nbkit.audit._checkpoint import Checkpoint
+from nbkit.audit._ledger import Ledger
+from nbkit.audit._read import read_record, read_records
+from nbkit.audit._tree import Frontier, leaf_hash, node_hash, tree_root
+from nbkit.audit._verify import LedgerReport, verify_ledger
+
+__all__ = [
+    "Checkpoint",
+    "Frontier",
+    "Ledger",
+    "LedgerReport",
+    "leaf_hash",
+    "node_hash",
+    "read_record",
+    "read_records",
+    "tree_root",
+    "verify_ledger",
+]

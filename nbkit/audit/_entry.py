@@ -1,0 +1,76 @@
+"""One record as the bytes that are hashed and kept."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from nbkit.audit._tree import leaf_hash
+from nbkit.errors import AuditError, LedgerTamperedError
+from nbkit.records import AuditRecord
+
+# Sorted keys and shortest round-trip floats: one record, one byte string. RFC 8785 is not used here because it writes
+# -0.0 as 0 and 1.0 as 1, and a replay must see the very floats that were scored.
+_ENCODER = msgspec.json.Encoder(order="sorted")
+_DECODER = msgspec.json.Decoder(AuditRecord)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A record that is ready to be written."""
+
+    id: str
+    model: str
+    request_id: str
+    body: bytes
+
+
+def entry_of(record: AuditRecord) -> Entry:
+    """Turn a record into bytes.
+
+    Raises
+    ------
+    AuditError
+        It holds a value that JSON cannot carry exactly, or a time without a zone.
+    """
+    problems = [
+        f"{name}: expected a finite number, got {value!r}"
+        for name, value in (
+            ("score", record.score),
+            *((f"inputs.{key}", value) for key, value in record.inputs.items()),
+        )
+        if isinstance(value, float) and not math.isfinite(value)
+    ]
+    problems += [
+        f"{name}: expected a time in UTC, got {time.isoformat()}"
+        for name, time in (("received_at", record.received_at), ("decided_at", record.decided_at))
+        if time.utcoffset() is None or time.utcoffset()
+    ]
+    if problems:
+        raise AuditError(f"record {record.id} cannot be written", problems=problems)
+    try:
+        body = _ENCODER.encode(record)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise AuditError(f"record {record.id} cannot be written as JSON: {error}") from error
+    return Entry(id=record.id, model=record.model, request_id=record.request_id, body=body)
+
+
+def record_of(body: bytes, *, place: str) -> AuditRecord:
+    """Read a record back.
+
+    Raises
+    ------
+    LedgerTamperedError
+        The bytes are not a record.
+    """
+    try:
+        return _DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise LedgerTamperedError(f"{place}: expected an audit record, got other bytes: {error}") from error
+
+
+def leaf_of(seq: int, body: bytes) -> bytes:
+    """Hash a record together with its place, so that a record that was moved is known by its own leaf."""
+    return leaf_hash(seq.to_bytes(8, "big") + body)
