@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 
@@ -20,6 +20,7 @@ from nbkit.magics._parse import VERBS, Call, options_of, parse
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
     from nbkit.lifecycle import UseCase
@@ -37,7 +38,7 @@ class NbkitMagics(Magics):
         self._run_id = os.environ.get("NBKIT_RUN_ID", "")
         self._owns_run = False
 
-    @line_cell_magic
+    @line_cell_magic  # type: ignore[untyped-decorator]  IPython has no types
     def nbkit(self, line: str, cell: str | None = None) -> object:
         """From a notebook to a governed decision: ``%nbkit --help`` lists the verbs."""
         call = parse(line)
@@ -58,9 +59,9 @@ class NbkitMagics(Magics):
         verbs: dict[str, Callable[[], object]] = {
             "new": lambda: lifecycle.new(given.name, template=given.template, directory=Path.cwd()),
             "contract": lambda: lifecycle.check_contract(Path.cwd() / "contract.yaml"),
-            "leaks": lambda: lifecycle.check_leaks(self._use_case(), self._variable(given.frame)),
+            "leaks": lambda: lifecycle.check_leaks(self._use_case(), self._frame(given.frame)),
             "freeze": lambda: lifecycle.freeze(
-                self._use_case(), self._variable(given.frame), share=given.share, seed=given.seed
+                self._use_case(), self._frame(given.frame), share=given.share, seed=given.seed
             ),
             "package": lambda: self._package(given),
             "evaluate": lambda: self._evaluate(given),
@@ -77,6 +78,9 @@ class NbkitMagics(Magics):
                 given.name, reason=given.reason, settings=settings, now=now, key=given.key
             ),
             "run": lambda: self._run_notebook(given),
+            "keys": lambda: lifecycle.make_key(
+                given.name, roles=tuple(given.role), owner=given.owner, settings=settings, now=now
+            ),
             "audit": lambda: (
                 lifecycle.audit_verify(given.subject, settings=settings)
                 if given.action == "verify"
@@ -104,8 +108,19 @@ class NbkitMagics(Magics):
             raise UsageError(f"no variable {name!r} in this notebook")
         return self.shell.user_ns[name]
 
-    def _optional(self, name: str | None) -> object:
-        return None if name is None else self._variable(name)
+    def _frame(self, name: str) -> pd.DataFrame:
+        import pandas as pd
+
+        value = self._variable(name)
+        if not isinstance(value, pd.DataFrame):
+            raise UsageError(f"{name}: expected a pandas DataFrame, got {type(value).__name__}")
+        return value
+
+    def _mapping(self, name: str | None) -> dict[str, Any]:
+        value = {} if name is None else self._variable(name)
+        if not isinstance(value, dict):
+            raise UsageError(f"{name}: expected a dict, got {type(value).__name__}")
+        return value
 
     def _run(self) -> str:
         if not self._run_id:
@@ -124,10 +139,10 @@ class NbkitMagics(Magics):
         return lifecycle.package(
             self._use_case(),
             self._variable(given.model),
-            training=self._variable(given.training),
-            validation=self._optional(given.validation),
-            alternatives=self._optional(given.alternatives),
-            parameters=self._optional(given.parameters),
+            training=self._frame(given.training),
+            validation=self._frame(given.validation) if given.validation else None,
+            alternatives=self._mapping(given.alternatives),
+            parameters=self._mapping(given.parameters),
             seed=given.seed,
             run_id=self._run(),
             settings=self._settings(),

@@ -104,6 +104,13 @@ def _rollback(parser: _Parser) -> None:
     _key(parser)
 
 
+def _keys(parser: _Parser) -> None:
+    parser.add_argument("action", choices=["new"])
+    parser.add_argument("name", help="name of the key")
+    parser.add_argument("--role", action="append", required=True, help="submitter, approver, operator; repeatable")
+    parser.add_argument("--owner", default="", help="the person who holds it (default: name)")
+
+
 def _audit(parser: _Parser) -> None:
     parser.add_argument("action", choices=["verify", "replay"])
     parser.add_argument("subject", help="model to verify, or id of the decision to replay")
@@ -132,6 +139,7 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "promote": (_signed_move, "Move a version to a stage that its evidence allows."),
     "rollback": (_rollback, "Return production to the last version whose evidence holds."),
     "run": (_run, "Run the use case's notebook as one MLflow run."),
+    "keys": (_keys, "Make a signing key and trust it on this machine."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),
     "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
     "rationale": (_rationale, "Record a person's reason (%%nbkit rationale)."),
