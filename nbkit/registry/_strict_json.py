@@ -27,11 +27,12 @@ def read_strict(data: bytes, *, what: str) -> object:
 def canonical(value: object, *, what: str) -> bytes:
     """Return the canonical JSON (RFC 8785) of a value."""
     try:
-        return rfc8785.dumps(value)
+        written: bytes = rfc8785.dumps(value)
     except RecursionError as error:
         raise EvidenceError(f"{what}: nested too deeply") from error
     except ValueError as error:
         raise EvidenceError(f"{what}: cannot be written as canonical JSON: {error}") from error
+    return written
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
