@@ -116,6 +116,15 @@ def test_one_hot_columns_are_added_back_to_their_input(frame, labels):
     assert list(attribution.by_input) == [*NUMBERS, "purpose"]
 
 
+def test_tables_are_explained_as_their_rows_are(frame, labels):
+    plan = compile_plan(fitted(*MODELS["hgb"][:1], frame, labels, before=one_hot()), inputs=INPUTS)
+    contributions = Contributions.from_plan(plan, background=None)
+    assert contributions.explain_columns(frame[:20]) == tuple(map(contributions.explain, rows_of(frame[:20])))
+    refusing = Contributions.from_plan(linear(), background=np.array([[3.0]]))
+    with pytest.raises(ContractViolationError, match=r"\$\.amount: missing"):
+        refusing.explain_columns({"amount": [1.0, float("nan")]})
+
+
 def test_native_categories_add_up_to_the_fitted_models_log_odds(frame, labels):
     # shap is off by whole log-odds here, without an error.
     encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
