@@ -106,7 +106,7 @@ def demo(
 ) -> Demonstrated:
     """Do the main job on 1,989 real mortgage decisions: notebook, package, gates, approvals, service, replay.
 
-    Keys are made for one submitter, two approvers and an operator on this one machine, which only a demonstration may do.
+    Keys are made for one submitter, two approvers and an operator on this one machine, as only a demonstration may.
 
     Parameters
     ----------

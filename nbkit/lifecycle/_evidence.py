@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+import rfc8785
+
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, UsageError
 from nbkit.package import Package
@@ -24,10 +26,20 @@ from nbkit.registry import (
 )
 from nbkit.settings import Settings
 
+# What a submission signs besides the package: the documents that gates and reviewers rely on.
+DOCUMENTS = ("evaluation.json", "rationale.json", "facts.json")
+# Name, among a submission's documents, of all files at the version's location in MLflow.
+LOGGED_MODEL = "logged model"
+
 
 def digest_of(raw: bytes) -> str:
     """Return ``sha256:<hex>``."""
     return "sha256:" + hashlib.sha256(raw).hexdigest()
+
+
+def logged_model_digest(name: str, *, version: int, settings: Settings) -> str:
+    """Return one digest over every file that MLflow keeps for a version."""
+    return digest_of(rfc8785.dumps(dict(Registry(settings).file_digests(name, version=version))))
 
 
 def signing_key(settings: Settings, *, key: str = "") -> SigningKey:

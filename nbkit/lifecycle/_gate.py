@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from nbkit.contract import Stage
+from nbkit.contract import GateSpec, Stage
 from nbkit.errors import EvidenceError, TamperedPackageError, UsageError
 from nbkit.gates import run_gates
 from nbkit.lifecycle._champion import fetch, verified_champion, verify_version
-from nbkit.lifecycle._evidence import digest_of, submission_of
+from nbkit.lifecycle._evidence import DOCUMENTS, LOGGED_MODEL, digest_of, logged_model_digest, submission_of
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import Package
 from nbkit.records import GateResult, Verdict
@@ -92,17 +92,17 @@ def parse_stage(stage: str, *, package: Package) -> Stage:
     return Stage(stage)
 
 
-def _facts(statement: Statement, package: Package, *, scan: list[str], settings: Settings) -> dict[str, object]:
+def _facts(statement: Statement, package: Package, *, settings: Settings) -> dict[str, object]:
     """Collect what the gates read: recorded facts as signed, and what can be seen now."""
-    raw = Registry(settings).read_artifact(statement.run_id, "facts.json")
-    facts: dict[str, object] = {}
-    if digest_of(raw) == statement.documents.get("facts.json"):
-        facts = json.loads(raw)
-    else:
-        scan = [*scan, "facts.json is not the file that was submitted"]
-    for document in ("evaluation.json", "rationale.json"):
-        if digest_of(Registry(settings).read_artifact(statement.run_id, document)) != statement.documents.get(document):
-            scan = [*scan, f"{document} is not the file that was submitted"]
+    registry = Registry(settings)
+    documents = {name: registry.read_artifact(statement.run_id, name) for name in DOCUMENTS}
+    changed = [name for name, raw in documents.items() if digest_of(raw) != statement.documents.get(name)]
+    scan = [f"{name} is not the file that was submitted" for name in changed]
+    # What gates read must be what was signed: a changed file is no source of facts.
+    facts: dict[str, object] = {} if "facts.json" in changed else json.loads(documents["facts.json"])
+    found = logged_model_digest(statement.model, version=statement.version, settings=settings)
+    if found != statement.documents.get(LOGGED_MODEL):
+        scan.append("the files in MLflow are not those that were submitted")
     manifest, contract = package.manifest, package.contract
     parity = manifest.get("parity")
     case_set = facts.get("case_set")
@@ -167,7 +167,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         return GateTable(
             name=name, version=version, stage=stage, results=(failed,), package_digest=package.digest, run_id=""
         )
-    facts = _facts(submission, package, scan=[], settings=settings)
+    facts = _facts(submission, package, settings=settings)
     results = list(run_gates(package.contract.gates[stage], facts=facts))
     results += _standing(name, version=version, stage=stage, package=package, facts=facts, settings=settings, now=now)
     return GateTable(
@@ -190,8 +190,10 @@ def _standing(
     settings: Settings,
     now: datetime,
 ) -> list[GateResult]:
-    """Gates that no contract can leave out: the stage before, and the champion it was compared with."""
+    """Gates that no contract can leave out: unchanged files, the stage before, the champion it was compared with."""
     results = []
+    if "scan" not in [spec.gate for spec in package.contract.gates[stage]]:
+        results += run_gates([GateSpec(gate="scan")], facts=facts)
     path = list(package.contract.rollout.path)
     before = path[path.index(stage) - 1] if path.index(stage) else None
     if before is not None:

@@ -10,15 +10,19 @@ import rfc8785
 
 from nbkit.contract import Stage
 from nbkit.errors import RefusedError, UsageError
-from nbkit.lifecycle._evidence import digest_of, signing_key, statement_about, trusted
+from nbkit.lifecycle._evidence import (
+    LOGGED_MODEL,
+    digest_of,
+    logged_model_digest,
+    signing_key,
+    statement_about,
+    trusted,
+)
 from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
 from nbkit.lifecycle._view import Result, View
 from nbkit.package import Package, load_package
 from nbkit.registry import Action, Envelope, Registry, Role, Submitter
 from nbkit.settings import Settings
-
-# What a submission signs besides the package: the documents that gates and reviewers rely on.
-_DOCUMENTS = ("evaluation.json", "rationale.json", "facts.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +70,7 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     owner = trusted(signer.key_id, role=Role.SUBMITTER, settings=settings, now=now).owner
     documents = _documents(build, package)
     registry = Registry(settings)
-    for document in _DOCUMENTS:
+    for document in DOCUMENTS:
         registry.log_file(build.run_id, build.directory / document)
     rationale = (build.directory / "rationale.md").read_text(encoding="utf-8")
     contract = package.contract
@@ -83,6 +87,8 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
             "nbkit.stage": Stage.CANDIDATE.value,
         },
     )
+    # The version's other files (MLflow's own description of the model) are not the package's: they are pinned here.
+    documents[LOGGED_MODEL] = logged_model_digest(name, version=version, settings=settings)
     statement = statement_about(
         package, version=version, stage=Stage.CANDIDATE, action=Action.SUBMIT, epoch=version, now=now,
         documents=documents, gates=(), submitter=Submitter(key_id=signer.key_id, owner=owner), run_id=build.run_id,
@@ -119,4 +125,4 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     facts = dict(recorded) if isinstance(recorded, dict) else {}
     facts["rationale"] = {"written": True, "missing": rationale.get("missing"), "stale": rationale.get("stale")}
     write_atomically(build.directory / "facts.json", rfc8785.dumps(json.loads(json.dumps(facts))))
-    return {document: digest_of((build.directory / document).read_bytes()) for document in _DOCUMENTS}
+    return {document: digest_of((build.directory / document).read_bytes()) for document in DOCUMENTS}
