@@ -1,0 +1,48 @@
+"""Judge a model version on frozen cases: figures with intervals, costs, slices, golden cases, champion, fairness."""
+
+from nbkit.evaluate._bootstrap import wilson
+from nbkit.evaluate._cases import CaseSet, load_cases
+from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
+from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
+from nbkit.evaluate._evaluate import evaluate_package
+from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
+from nbkit.evaluate._freeze import freeze_cases
+from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
+from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
+from nbkit.evaluate._metrics import Metric
+from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
+from nbkit.evaluate._slices import SliceResult
+from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
+
+__all__ = [
+    "AttributeResult",
+    "CalibrationBin",
+    "CaseSet",
+    "CaseSetFacts",
+    "ChampionComparison",
+    "ConfusionRow",
+    "Curves",
+    "Estimate",
+    "EvaluationResult",
+    "GoldenCase",
+    "GoldenResult",
+    "GroupResult",
+    "HistogramBin",
+    "Leak",
+    "Metric",
+    "SliceResult",
+    "ThresholdChoice",
+    "auc_difference",
+    "auc_estimate",
+    "choose_thresholds",
+    "evaluate_package",
+    "find_leaks",
+    "freeze_cases",
+    "impact_ratio",
+    "load_cases",
+    "load_golden",
+    "refuse_leaks",
+    "wilson",
+    "write_golden",
+]

@@ -1,0 +1,61 @@
+"""Decisions from scores, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from nbkit.contract import Contract, Costs, Thresholds
+from nbkit.records import Decision
+
+APPROVE, REFER, DECLINE = 0, 1, 2
+DECISIONS = ("approve", "refer", "decline")
+
+Decide = Callable[[Mapping[str, float | str | None]], Decision]
+
+
+class Scored(Protocol):
+    """What an evaluation needs of a package."""
+
+    @property
+    def contract(self) -> Contract:
+        """What goes in and out."""
+        ...
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where decisions change."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Which package it is."""
+        ...
+
+    def score_frame(self, frame: pd.DataFrame, /) -> NDArray[np.float64]:
+        """Return the score of every row."""
+        ...
+
+
+def decisions_of(scores: NDArray[np.float64], *, thresholds: Thresholds) -> NDArray[np.int64]:
+    """Return 0 (approve), 1 (refer) or 2 (decline) for every score."""
+    return (scores >= thresholds.refer).astype(np.int64) + (scores >= thresholds.decline)
+
+
+def costs_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_], *, costs: Costs) -> NDArray[np.float64]:
+    """Return the money that each decision loses, given what turned out true."""
+    matrix = np.array(
+        [[float(row.negative), float(row.positive)] for row in (costs.approve, costs.refer, costs.decline)]
+    )
+    found: NDArray[np.float64] = matrix[decisions, labels.astype(np.int64)]
+    return found
+
+
+def wrong_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which cases were approved although positive or declined although not; a referral is never wrong."""
+    wrong: NDArray[np.bool_] = ((decisions == APPROVE) & labels) | ((decisions == DECLINE) & ~labels)
+    return wrong

@@ -1,0 +1,227 @@
+"""Judge a package on a case set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from nbkit.contract import Contract
+from nbkit.errors import CaseSetError, ContractViolationError, EvaluationError, PackageError
+from nbkit.evaluate._bootstrap import Floats
+from nbkit.evaluate._cases import CaseSet
+from nbkit.evaluate._champion import ChampionComparison, compare, not_comparable
+from nbkit.evaluate._curves import confusion_of, curves_of
+from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
+from nbkit.evaluate._fairness import fairness_of
+from nbkit.evaluate._golden import GoldenCase
+from nbkit.evaluate._golden_check import golden_results
+from nbkit.evaluate._metrics import Judged, measure
+from nbkit.evaluate._result import CaseSetFacts, EvaluationResult
+from nbkit.evaluate._slices import slice_results
+
+_SHOWN_IDS = 5
+Progress = Callable[[float, str], None]
+
+
+def evaluate_package(
+    package: Scored,
+    *,
+    cases: CaseSet,
+    golden: Sequence[GoldenCase],
+    champion: Scored | None,
+    champion_version: int | None,
+    alternatives: Mapping[str, Mapping[str, float]] | None = None,
+    decide: Decide | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Judge a package on frozen cases, and against the champion on the same cases.
+
+    Parameters
+    ----------
+    package : Package
+        What is judged; its contract brings costs, slices, protected attributes and confidence.
+    cases : CaseSet
+        The frozen cases; a contract that pins other ones is refused.
+    golden : sequence of GoldenCase
+        Rows whose decision must hold.
+    champion : Package or None
+        The version in production, scored here on the same cases with its own thresholds.
+    champion_version : int or None
+        Its number in the registry.
+    alternatives : mapping
+        Figures of other models that were tried, by name; shown in the report.
+    decide : callable or None
+        Answers one checked row as production would, with rules and reason codes. Without it golden cases are decided by
+        score and thresholds alone, and one that expects reason codes cannot pass.
+    seed : int
+        Of every resample: the same inputs give the same result.
+    progress : callable or None
+        Told ``(share done, what comes next)``.
+
+    Returns
+    -------
+    EvaluationResult
+        Bad figures are a result, not an error.
+
+    Raises
+    ------
+    EvaluationError
+        The package's scores are missing, outside 0..1 or not one a case; a champion is given without its version.
+    CaseSetError
+        The cases are not those that the contract pins, or lack a column that it needs.
+    """
+    if champion is not None and champion_version is None:
+        raise EvaluationError("champion_version: expected the champion's version, got None")
+    contract, tell, rng = package.contract, progress or _silent, np.random.default_rng(seed)
+    _check_cases(cases, contract=contract)
+    confidence, resamples = contract.evaluate.confidence, contract.evaluate.resamples
+    tell(0.0, "scoring the cases")
+    judged = _judge(package, cases, costs_from=contract)
+    metrics = measure(
+        judged,
+        confidence=confidence,
+        resamples=resamples,
+        rng=rng,
+        step=lambda share: tell(0.1 + 0.6 * share, "resampling"),
+    )
+    tell(0.7, "slices")
+    area = next(metric.value for metric in metrics if metric.name == "auc")
+    slices = slice_results(
+        judged,
+        cases.frame,
+        columns=contract.evaluate.slices,
+        overall=area,
+        confidence=confidence,
+        resamples=resamples,
+        rng=rng,
+    )
+    tell(0.8, "golden cases")
+    answers = golden_results(package, golden, decide=decide)
+    tell(0.9, "champion")
+    against = None
+    if champion is not None and champion_version is not None:
+        against = _against(judged, champion, cases=cases, contract=contract, version=champion_version, rng=rng)
+    fairness = fairness_of(
+        judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=confidence
+    )
+    tell(1.0, "done")
+    return EvaluationResult(
+        model=contract.name,
+        title=contract.title,
+        target=contract.target.meaning,
+        package_digest=package.digest,
+        contract_digest=contract.digest,
+        currency=contract.decision.costs.currency,
+        refer=package.thresholds.refer,
+        decline=package.thresholds.decline,
+        confidence=confidence,
+        seed=seed,
+        case_set=CaseSetFacts(
+            reference=cases.reference,
+            digest=cases.digest,
+            pinned=_pinned(contract),
+            cases=len(cases),
+            positives=int(cases.labels.sum()),
+        ),
+        metrics=metrics,
+        confusion=confusion_of(judged.decisions, judged.labels),
+        curves=curves_of(
+            judged.scores,
+            judged.labels,
+            thresholds=package.thresholds,
+            costs=contract.decision.costs,
+            confidence=confidence,
+        ),
+        slices=slices,
+        golden=answers,
+        champion=against,
+        impact_ratio_floor=contract.fairness.impact_ratio_floor,
+        fairness=fairness,
+        alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
+    )
+
+
+def _silent(_: float, __: str) -> None:
+    """Tell nobody."""
+
+
+def _pinned(contract: Contract) -> str:
+    return (contract.evaluate.case_set or "@").split("@")[1]
+
+
+def _check_cases(cases: CaseSet, *, contract: Contract) -> None:
+    pinned = _pinned(contract)
+    if pinned and pinned != cases.digest:
+        raise CaseSetError(
+            f"the package's contract pins {pinned}, the cases are {cases.digest}",
+            next_step="package again under the present contract: %nbkit package",
+        )
+    wanted = [column.name for column in contract.inputs] + [column.name for column in contract.protected]
+    missing = [name for name in (*wanted, *contract.evaluate.slices) if name not in cases.frame.columns]
+    if missing:
+        raise CaseSetError(
+            "the cases lack columns of the contract",
+            problems=[f"{name}: missing" for name in dict.fromkeys(missing)],
+            next_step="freeze the cases again: nbkit freeze NAME",
+        )
+
+
+def _judge(package: Scored, cases: CaseSet, *, costs_from: Contract) -> Judged:
+    inputs = [column.name for column in package.contract.inputs]
+    scores = np.asarray(package.score_frame(cases.frame[inputs]), dtype=np.float64)
+    _check_scores(scores, cases=cases)
+    decisions = decisions_of(scores, thresholds=package.thresholds)
+    money = costs_of(decisions, cases.labels, costs=costs_from.decision.costs)
+    return Judged(scores=scores, labels=cases.labels, decisions=decisions, costs=money)
+
+
+def _check_scores(scores: Floats, *, cases: CaseSet) -> None:
+    if scores.shape != (len(cases),):
+        raise EvaluationError(f"scores: expected one for each of {len(cases)} cases, got shape {scores.shape}")
+    problems = []
+    for kind, wrong in (("NaN", np.isnan(scores)), ("outside 0..1", (scores < 0) | (scores > 1))):
+        ids = [str(cases.ids[row]) for row in np.flatnonzero(wrong)[:_SHOWN_IDS]]
+        if ids:
+            problems.append(f"{int(wrong.sum())} of {len(cases)} are {kind} (first ids: {', '.join(ids)})")
+    if problems:
+        raise EvaluationError("scores: expected 0..1 for every case", problems=problems)
+
+
+def _against(
+    judged: Judged,
+    champion: Scored,
+    *,
+    cases: CaseSet,
+    contract: Contract,
+    version: int,
+    rng: np.random.Generator,
+) -> ChampionComparison:
+    reason = _not_comparable_because(champion.contract, contract=contract, cases=cases)
+    if not reason:
+        try:
+            theirs = _judge(champion, cases, costs_from=contract)
+        except (EvaluationError, PackageError, ContractViolationError) as error:
+            reason = f"it cannot score these cases: {error}"
+    if reason:
+        return not_comparable(version=version, package_digest=champion.digest, case_set=cases.digest, reason=reason)
+    return compare(
+        judged,
+        theirs,
+        ids=cases.ids,
+        version=version,
+        package_digest=champion.digest,
+        case_set=cases.digest,
+        confidence=contract.evaluate.confidence,
+        resamples=contract.evaluate.resamples,
+        rng=rng,
+    )
+
+
+def _not_comparable_because(theirs: Contract, *, contract: Contract, cases: CaseSet) -> str:
+    ours, other = contract.target, theirs.target
+    if (ours.column, ours.positive) != (other.column, other.positive):
+        return f"it predicts {other.column} == {other.positive!r}, this one {ours.column} == {ours.positive!r}"
+    lacking = [column.name for column in theirs.inputs if column.name not in cases.frame.columns]
+    return f"the cases lack its inputs {', '.join(lacking)}" if lacking else ""

@@ -1,0 +1,288 @@
+"""What an evaluation found: frozen, and readable as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import rfc8785
+
+from nbkit.errors import EvaluationError
+from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._curves import ConfusionRow, Curves
+from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._fairness import AttributeResult, GroupResult
+from nbkit.evaluate._metrics import Metric
+from nbkit.evaluate._slices import SliceResult
+
+EVALUATION_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSetFacts:
+    """Which cases judged the version."""
+
+    reference: str
+    digest: str
+    pinned: str
+    cases: int
+    positives: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenResult:
+    """What the version answered to one golden case; ``problem`` is empty when all was as expected."""
+
+    id: str
+    why: str
+    expected: str
+    decision: str
+    score: float | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """How one package did on a frozen case set.
+
+    Parameters
+    ----------
+    model, title : str
+        The contract's name and title.
+    target : str
+        What the score is the probability of, in words.
+    package_digest, contract_digest : str
+        What was judged.
+    currency : str
+        Of all costs.
+    refer, decline : float
+        The package's thresholds.
+    confidence : float
+        Of every interval.
+    seed : int
+        Of every resample.
+    case_set : CaseSetFacts
+        On what it was judged.
+    metrics : tuple of Metric
+        Each with its interval.
+    confusion : tuple of ConfusionRow
+        Decisions by label.
+    curves : Curves
+        What the figures are drawn from.
+    slices : tuple of SliceResult
+        The same on parts of the cases.
+    golden : tuple of GoldenResult
+        The golden cases.
+    champion : ChampionComparison or None
+        None when there is no champion yet.
+    impact_ratio_floor : float
+        From the contract.
+    fairness : tuple of AttributeResult
+        By protected attribute.
+    alternatives : dict
+        Figures of other models that were tried, by name.
+    """
+
+    model: str
+    title: str
+    target: str
+    package_digest: str
+    contract_digest: str
+    currency: str
+    refer: float
+    decline: float
+    confidence: float
+    seed: int
+    case_set: CaseSetFacts
+    metrics: tuple[Metric, ...]
+    confusion: tuple[ConfusionRow, ...]
+    curves: Curves
+    slices: tuple[SliceResult, ...]
+    golden: tuple[GoldenResult, ...]
+    champion: ChampionComparison | None
+    impact_ratio_floor: float
+    fairness: tuple[AttributeResult, ...]
+    alternatives: dict[str, dict[str, float]]
+
+    def metric(self, name: str) -> Metric:
+        """Return one metric.
+
+        Raises
+        ------
+        KeyError
+            No metric of that name was computed.
+        """
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(name)
+
+    @property
+    def objections(self) -> tuple[str, ...]:
+        """What speaks against the version, as sentences."""
+        failed = [case.id for case in self.golden if case.problem]
+        found = [f"{len(failed)} of {len(self.golden)} golden cases failed ({', '.join(failed)})"] if failed else []
+        if self.champion and self.champion.verdict == "worse":
+            found.append(f"worse than version {self.champion.version}: {self.champion.reason}")
+        found += [_sentence(group) for group in self.groups if group.verdict == "fail"]
+        return tuple(found)
+
+    @property
+    def open_questions(self) -> tuple[str, ...]:
+        """What these cases cannot tell, as sentences."""
+        found = [] if self.golden else ["no golden case exists"]
+        if self.champion and self.champion.verdict == "cannot tell":
+            found.append(f"against version {self.champion.version}: {self.champion.reason}")
+        found += [_sentence(group) for group in self.groups if group.verdict == "cannot tell"]
+        return tuple(found)
+
+    @property
+    def verdict(self) -> str:
+        """``fail`` with an objection, ``cannot tell`` with an open question only, otherwise ``pass``."""
+        if self.objections:
+            return "fail"
+        return "cannot tell" if self.open_questions else "pass"
+
+    @property
+    def groups(self) -> tuple[GroupResult, ...]:
+        """Every protected group but the references."""
+        return tuple(group for attribute in self.fairness for group in attribute.groups)
+
+    @property
+    def summary_line(self) -> str:
+        """The verdict and the main figures in one line."""
+        objections, questions = len(self.objections), len(self.open_questions)
+        parts = [f"{objections} objection{'s' * (objections != 1)}" if objections else "no objection"]
+        if questions:
+            parts.append(f"{questions} open question{'s' * (questions != 1)}")
+        area, cost = self.metric("auc"), self.metric("expected_cost")
+        figures = f"AUC {_interval(area, digits=3)}, cost per case {_interval(cost, digits=2)} {self.currency}"
+        against = "no champion yet"
+        if self.champion:
+            relation = {"better": "better than", "worse": "worse than", "no difference": "like"}
+            against = f"{relation.get(self.champion.verdict, 'cannot tell against')} version {self.champion.version}"
+        return f"{', '.join(parts)}: {figures} on {self.case_set.cases:,} cases; {against}"
+
+    def facts(self) -> dict[str, object]:
+        """Return what gates read, as plain JSON values.
+
+        Returns
+        -------
+        dict
+            ``case_set``, ``metrics``, ``golden``, ``champion``, ``fairness`` and ``thresholds``; parity, rationale,
+            owner and scan are known elsewhere.
+        """
+        return {
+            "case_set": msgspec.to_builtins(self.case_set),
+            "metrics": {m.name: {"value": m.value, "low": m.low, "high": m.high} for m in self.metrics},
+            "thresholds": {"refer": self.refer, "decline": self.decline},
+            "golden": {
+                "total": len(self.golden),
+                "failed": [{"id": case.id, "problem": case.problem} for case in self.golden if case.problem],
+            },
+            "champion": None if self.champion is None else _champion_facts(self.champion),
+            "fairness": {"floor": self.impact_ratio_floor, "groups": [_group_facts(group) for group in self.groups]},
+        }
+
+    def to_json(self) -> str:
+        """Return the result as canonical JSON, format 1; the facts for gates are part of it."""
+        document = {
+            "format": EVALUATION_FORMAT,
+            "model": self.model,
+            "package_digest": self.package_digest,
+            "contract_digest": self.contract_digest,
+            "case_set": self.case_set.reference,
+            "verdict": self.verdict,
+            "summary": self.summary_line,
+            "facts": self.facts(),
+            "result": msgspec.to_builtins(self),
+        }
+        return bytes(rfc8785.dumps(document)).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> EvaluationResult:
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str or bytes
+            JSON of any format that nbkit has written.
+
+        Returns
+        -------
+        EvaluationResult
+            Equal to the one that was written.
+
+        Raises
+        ------
+        EvaluationError
+            Not such JSON, or of a format that this nbkit does not know.
+        """
+        try:
+            document = msgspec.json.decode(text, type=dict[str, object])
+            if document.get("format") != EVALUATION_FORMAT:
+                raise EvaluationError(
+                    f"evaluation: format: expected {EVALUATION_FORMAT}, got {document.get('format')!r}",
+                    next_step="nbkit evaluate NAME",
+                )
+            return msgspec.convert(document.get("result"), type=cls)
+        except msgspec.DecodeError as error:
+            raise EvaluationError(f"evaluation: {error}", next_step="nbkit evaluate NAME") from None
+
+    def to_html(self) -> str:
+        """Return the report as one self-contained HTML file: no network, no script, pictures inline."""
+        from nbkit.evaluate._report import report_html
+
+        return report_html(self)
+
+    def _repr_html_(self) -> str:
+        return f"<p><b>{self.model}</b> {self.summary_line}</p>"
+
+
+def _interval(metric: Metric, *, digits: int) -> str:
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:,.{digits}f}"
+    return f"{metric.value:,.{digits}f} ({metric.low:,.{digits}f} to {metric.high:,.{digits}f})"
+
+
+def _sentence(group: GroupResult) -> str:
+    told = f"; about {group.n_that_would_tell:,} cases would tell" if group.n_that_would_tell else ""
+    return f"approval of {group.attribute} {group.group!r} against {group.reference!r}: {group.reason}{told}"
+
+
+def _estimate_facts(estimate: Estimate | None) -> Mapping[str, float | None] | None:
+    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _champion_facts(champion: ChampionComparison) -> dict[str, object]:
+    return {
+        "version": champion.version,
+        "package_digest": champion.package_digest,
+        "case_set": champion.case_set,
+        "auc_difference": _estimate_facts(champion.auc_difference),
+        "cost_difference": _estimate_facts(champion.cost_difference),
+        "verdict": champion.verdict,
+        "reason": champion.reason,
+        "newly_wrong": len(champion.newly_wrong),
+        "newly_right": len(champion.newly_right),
+    }
+
+
+def _group_facts(group: GroupResult) -> dict[str, object]:
+    ratio = group.impact_ratio or Estimate(value=0.0)
+    measured = group.impact_ratio is not None
+    return {
+        "attribute": group.attribute,
+        "group": group.group,
+        "reference": group.reference,
+        "n": group.n,
+        "approval_rate": group.approval_rate.value,
+        "impact_ratio": ratio.value if measured else None,
+        "low": ratio.low,
+        "high": ratio.high,
+        "opportunity_difference": _estimate_facts(group.opportunity),
+        "verdict": group.verdict,
+        "reason": group.reason,
+        "n_that_would_tell": group.n_that_would_tell,
+    }
