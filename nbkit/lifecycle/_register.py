@@ -11,6 +11,7 @@ import rfc8785
 from nbkit.contract import Stage
 from nbkit.errors import RefusedError, UsageError
 from nbkit.lifecycle._evidence import (
+    DOCUMENTS,
     LOGGED_MODEL,
     digest_of,
     logged_model_digest,
