@@ -19,8 +19,6 @@ from nbkit.retrain._watch import Failure, Progress, Watch
 _START_WAIT_S = 60
 # papermill gives up on a cell whose output still arrives after four seconds; on a busy machine that is a false alarm.
 _OUTPUT_WAIT_S = 60
-# nbclient reads a limit of zero as no limit at all.
-_NO_TIME_LEFT_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +103,12 @@ def run_notebook(
     if not directory.is_dir():
         raise UsageError(f"{directory}: expected a folder to run in")
     output.parent.mkdir(parents=True, exist_ok=True)
-    watch = Watch(cells=len(cells), progress=progress)
+    watch = Watch(cells=len(cells), progress=progress, limit_s=limit_s)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nbkit-", ignore_cleanup_errors=True) as folder:
         kernel = Kernel(directory=directory.resolve(), environment=environment, folder=Path(folder))
         try:
-            failure = _execute(path, output=output, parameters=parameters, kernel=kernel, watch=watch, limit_s=limit_s)
+            failure = _execute(path, output=output, parameters=parameters, kernel=kernel, watch=watch)
         finally:
             kernel.stop()
     finish_executed(output, source=path, failure=failure)
@@ -134,14 +132,12 @@ def _execute(
     parameters: Mapping[str, object],
     kernel: Kernel,
     watch: Watch,
-    limit_s: float | None,
 ) -> Failure | None:
     with quick_import():
         import papermill
         from nbclient.exceptions import CellTimeoutError, DeadKernelError
     # Without any handler Python prints papermill's errors to stderr; the result says the same in one line.
     logging.getLogger("papermill").addHandler(logging.NullHandler())
-    ends = None if limit_s is None else time.monotonic() + limit_s
     try:
         papermill.execute_notebook(
             _literal(path),
@@ -153,7 +149,7 @@ def _execute(
             start_timeout=_START_WAIT_S,
             iopub_timeout=_OUTPUT_WAIT_S,
             kernel_manager_class=kernel.manager_class(),
-            timeout_func=lambda _cell: None if ends is None else max(ends - time.monotonic(), _NO_TIME_LEFT_S),
+            timeout_func=watch.time_left,
             on_cell_start=watch.cell_starts,
             on_cell_error=watch.cell_fails,
         )
@@ -163,7 +159,7 @@ def _execute(
     except DeadKernelError:
         return Failure(cell=watch.cell, name="KernelDied", text=kernel.how_it_ended())
     except CellTimeoutError:
-        return _too_slow(watch, ends=ends, limit_s=limit_s)
+        return _too_slow(watch)
     except RuntimeError as error:
         if watch.cell is not None:
             raise
@@ -171,9 +167,9 @@ def _execute(
     return watch.failure
 
 
-def _too_slow(watch: Watch, *, ends: float | None, limit_s: float | None) -> Failure:
-    if ends is not None and time.monotonic() >= ends:
-        text = f"the notebook did not end within {limit_s:g} seconds; this cell was running"
+def _too_slow(watch: Watch) -> Failure:
+    if watch.is_late:
+        text = f"the notebook did not end within {watch.limit_s:g} seconds; this cell was running"
         return Failure(cell=watch.cell, name="TimeLimit", text=text)
     text = f"the output of this cell did not arrive within {_OUTPUT_WAIT_S} seconds after it ended"
     return Failure(cell=watch.cell, name="OutputLost", text=text)

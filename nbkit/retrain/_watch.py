@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from nbkit.retrain._cells import PAPERMILL_TAGS, title_of
 
 Progress = Callable[[float, str], None]
 
+_NO_TIME_LEFT_S = 0.001
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -26,15 +28,19 @@ class Failure:
 class Watch:
     """Counts the cells as they start, reports progress, and keeps the first error that the notebook did not expect."""
 
-    def __init__(self, *, cells: int, progress: Progress | None) -> None:
+    def __init__(self, *, cells: int, progress: Progress | None, limit_s: float | None = None) -> None:
+        self.limit_s = limit_s
         self.cell: int | None = None
         self.failure: Failure | None = None
         self._cells = cells
         self._progress = progress
         self._title = ""
+        self._ends: float | None = None
 
     def cell_starts(self, cell: Mapping[str, object], cell_index: int) -> None:  # noqa: ARG002
         """Take note that papermill reached a cell (a hook of nbclient, called by these names)."""
+        if self.limit_s is not None and self._ends is None:
+            self._ends = time.monotonic() + self.limit_s
         if PAPERMILL_TAGS & _tags(cell):
             return
         self.cell = (self.cell or 0) + 1
@@ -58,6 +64,15 @@ class Watch:
         self.failure = self._failure(
             name=str(content.get("ename")), text=str(content.get("evalue")), lines=content.get("traceback") or ()
         )
+
+    def time_left(self, _cell: object = None) -> float | None:
+        """Return the seconds that the running cell may take (nbclient reads zero as no limit, so never zero)."""
+        return None if self._ends is None else max(self._ends - time.monotonic(), _NO_TIME_LEFT_S)
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the limit has passed."""
+        return self._ends is not None and time.monotonic() >= self._ends
 
     def finish(self) -> None:
         """Report that the notebook ran to its end."""
