@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
-from nbkit.errors import RegistryError
+from nbkit.errors import NotInRegistryError, RegistryError
 
 # A package holds a dozen files; a listing without end would fill the disk.
 _MOST_FILES = 10_000
@@ -67,7 +67,12 @@ class Artifacts:
 
     def _local(self, path: str, scratch: Path) -> Path:
         if self._root is not None:
-            return self._root / path
+            file = (self._root / path).resolve()
+            if not file.is_relative_to(self._root.resolve()):
+                raise RegistryError(f"{self._location}: {path!r} leads outside")
+            if not file.is_file():
+                raise NotInRegistryError(f"{self._location}: no file {path!r}")
+            return file
         target = scratch / path
         target.parent.mkdir(parents=True, exist_ok=True)
         # The public download_artifacts draws a progress bar for every file; this is the call that it makes.

@@ -69,6 +69,8 @@ class Statement(BaseModel):
         The MLflow run that made the version.
     basis : mapping, optional
         Of a rollback: the envelope (as JSON) of the promotion that is gone back to.
+    reason : str
+        Of a rollback: why, in the operator's words.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
@@ -90,6 +92,7 @@ class Statement(BaseModel):
     submitter: Submitter
     run_id: str = ""
     basis: Mapping[str, object] | None = None
+    reason: str = ""
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def connect(tracking_uri: str) -> MlflowClient:
         _reach_server(tracking_uri)
     elif scheme in _DATABASES:
         _reach_database(tracking_uri)
-        _load_database_store()
+        return _open_database(tracking_uri)
     else:
         raise RegistryError(
             f"tracking uri: expected http, https, {', '.join(_DATABASES)}, got {scheme!r}",
@@ -84,11 +84,18 @@ def mlflow_version() -> str:
     return str(mlflow.__version__)
 
 
-def _load_database_store() -> None:
-    with warnings.catch_warnings():
-        # MLflow 3.17 declares a loader strategy that SQLAlchemy 2.1 deprecates; it does so once, at this import.
-        warnings.simplefilter("ignore", SADeprecationWarning)
-        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
+def _open_database(uri: str) -> MlflowClient:
+    # It tells of every table that it makes on standard error, in the middle of a verb's own lines.
+    log = logging.getLogger("mlflow.store.db.utils")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # MLflow 3.17 declares a loader strategy that SQLAlchemy 2.1 deprecates; it does so once, at this import.
+            warnings.simplefilter("ignore", SADeprecationWarning)
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    finally:
+        log.setLevel(level)
 
 
 def _reach_server(uri: str) -> None:
@@ -115,7 +122,7 @@ def _reach_database(uri: str) -> None:
             engine.connect().close()
         finally:
             engine.dispose()
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise RegistryError("tracking uri: not a database address", next_step="set MLFLOW_TRACKING_URI") from error
     except (SQLAlchemyError, OSError) as error:
         # The address may hold a password: hide it, and do not repeat the driver's message, which quotes it.

