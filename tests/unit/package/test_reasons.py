@@ -1,3 +1,7 @@
+import json
+import math
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -201,6 +205,20 @@ def test_all_problems_are_named_at_once(contract):
 def test_text_that_is_no_yaml_is_refused_with_its_line(contract):
     with pytest.raises(RationaleError, match=r"reasons\.yaml: line 2"):
         ReasonBook.parse("format: 1\ncodes: {", contract=contract)
+
+
+def test_a_package_brings_its_own_typical_values(contract):
+    bins = {"edges": [1.0, 2.0, 3.0], "missing": 0}
+    inputs = {
+        "debt": {**bins, "counts": [1, 5, 3, 1]},
+        "housing": {**bins, "counts": [0, 0, 9, 0]},
+        "history": {**bins, "counts": [1, 1, 1, 9]},
+        "age": {"edges": [], "counts": [0], "missing": 9},
+        "purpose": {"categories": {"car": 9}, "missing": 0},
+    }
+    files = {"reasons.yaml": REASONS.encode(), "profile.json": json.dumps({"format": 1, "inputs": inputs}).encode()}
+    book = ReasonBook.from_package(SimpleNamespace(contract=contract, read=files.__getitem__))
+    assert book.typical == {"debt": 2.0, "housing": math.nextafter(3.0, 0.0), "history": 3.0}
 
 
 def test_a_book_is_read_from_its_file(contract, tmp_path):
