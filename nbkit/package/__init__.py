@@ -11,19 +11,56 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.package._compile import compile_plan
+    from nbkit.package._contributions import Attribution, Contributions
+    from nbkit.package._load import Package, load_package
+    from nbkit.package._parity import Parity, measure_parity
     from nbkit.package._plan import Plan
+    from nbkit.package._profile import build_profile, fingerprint, merge_profiles
+    from nbkit.package._reason_book import ReasonBook, ReasonText, load_reasons
+    from nbkit.package._reasons import ReasonCode, principal_reasons
     from nbkit.package._rows import PlanColumn
+    from nbkit.package._write import write_package
 
 __all__ = [
+    "Attribution",
+    "Contributions",
+    "Package",
+    "Parity",
     "Plan",
     "PlanColumn",
+    "ReasonBook",
+    "ReasonCode",
+    "ReasonText",
+    "build_profile",
     "compile_plan",
+    "fingerprint",
+    "load_package",
+    "load_reasons",
+    "measure_parity",
+    "merge_profiles",
+    "principal_reasons",
+    "write_package",
 ]
 
 _HOMES = {
+    "Attribution": "_contributions",
+    "Contributions": "_contributions",
+    "Package": "_load",
+    "Parity": "_parity",
     "Plan": "_plan",
     "PlanColumn": "_rows",
+    "ReasonBook": "_reason_book",
+    "ReasonCode": "_reasons",
+    "ReasonText": "_reason_book",
+    "build_profile": "_profile",
     "compile_plan": "_compile",
+    "fingerprint": "_profile",
+    "load_package": "_load",
+    "load_reasons": "_reason_book",
+    "measure_parity": "_parity",
+    "merge_profiles": "_profile",
+    "principal_reasons": "_reasons",
+    "write_package": "_write",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,11 @@ def compile_plan(model: object, *, inputs: Sequence[Input], positive: int | str 
     steps = list(fitted.steps) if type(fitted) is Pipeline else [(type(fitted).__name__, fitted)]
     *before, (last_name, predictor) = steps
     index = positive_place(fitted, positive=positive)
-    frame = Frame(
-        cells=tuple(_cell(item) for item in _in_fitted_order(fitted, inputs=inputs)),
-        none_is_missing=none_is_missing(fitted),
-    )
+    cells = tuple(_cell(item) for item in _in_fitted_order(fitted, inputs=inputs))
+    frame = Frame(cells=cells, none_is_missing=none_is_missing(fitted), place="model")
     for name, step in before:
-        frame = transform(step, frame=frame, place=f"step {name!r}")
-    compiled = compile_predictor(predictor, frame=frame, place=f"step {last_name!r}", positive=index)
+        frame = replace(transform(step, frame.inside(name)), place="model")
+    compiled = compile_predictor(predictor, frame.inside(last_name), positive=index)
     return Plan(
         family=type(predictor).__name__,
         tolerance=compiled.tolerance,

@@ -36,8 +36,9 @@ class _Questions:
 def encode(encoder: Any, *, texts: Sequence[bool], none_is_missing: bool) -> list[list[EncodedColumn]]:
     """Return what a fitted OneHotEncoder or OrdinalEncoder makes of each input column.
 
-    Groups of infrequent levels, dropped levels, codes for unknown and missing values interact in many ways. An encoder treats its
-    columns one by one and a category takes finitely many values, so asking for all of them is both shorter and exact.
+    Groups of infrequent levels, dropped levels, codes for unknown and missing values interact in many ways. An encoder
+    treats its columns one by one and a category takes finitely many values, so asking for all of them is both shorter
+    and exact.
 
     Parameters
     ----------
@@ -92,9 +93,10 @@ def _ask(encoder: Any, *, asked: list[_Questions], place: int) -> list[NDArray[n
 
 def _answer(encoder: Any, *, columns: list[list[object]]) -> NDArray[np.float64] | None:
     try:
-        return _answers(encoder, columns=columns)[0]
+        (answer,) = _answers(encoder, columns=columns)
     except ValueError:
         return None
+    return np.asarray(answer, dtype=np.float64)
 
 
 def _answers(encoder: Any, *, columns: list[list[object]]) -> NDArray[np.float64]:

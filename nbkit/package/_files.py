@@ -18,7 +18,7 @@ def sha256(content: bytes) -> str:
 
 def canonical_json(document: object) -> bytes:
     """Return RFC 8785 bytes."""
-    return bytes(rfc8785.dumps(document))  # type: ignore[arg-type]
+    return bytes(rfc8785.dumps(document))
 
 
 def strict_json(content: bytes) -> object:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from nbkit.errors import ContractViolationError, PackageError
 from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid
 from nbkit.package._files import canonical_json, sha256, strict_json, write_atomically
-from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
+from nbkit.package._rows import PlanColumn, PlanInput, RowMaker, Table
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
 
 PLAN_FORMAT = 1
@@ -67,6 +67,11 @@ class Plan:
     def inputs(self) -> tuple[str, ...]:
         """Names of the inputs, in the contract's order."""
         return tuple(item.name for item in self._inputs)
+
+    @property
+    def number_inputs(self) -> frozenset[str]:
+        """Names of the inputs that are numbers."""
+        return frozenset(item.name for item in self._inputs if item.type != "category")
 
     @property
     def columns(self) -> tuple[PlanColumn, ...]:
@@ -172,7 +177,7 @@ class Plan:
         """
         return np.array(self._rows.cells(row), dtype=np.float64)
 
-    def transform_columns(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+    def transform_columns(self, columns: Table) -> NDArray[np.float64]:
         """Return the model's rows, shape (rows, columns).
 
         Parameters
@@ -192,7 +197,7 @@ class Plan:
         """
         return self._rows.matrix(columns)
 
-    def score_columns(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+    def score_columns(self, columns: Table) -> NDArray[np.float64]:
         """Return the scores of many rows, shape (rows,): bit for bit what `score` gives for each.
 
         Parameters
@@ -357,5 +362,6 @@ def _engine(spec: Mapping[str, object], *, trees: bytes | None) -> Engine:
                 takes_missing=spec["takes_missing"] is True,
                 link=cast("Link", link),
                 output=output,
+                zero_within=float(cast("float", spec["zero_within"])),
             )
     raise ValueError(f"expected an engine, got {spec!r}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,16 @@ InputType = Literal["number", "integer", "boolean", "category"]
 
 # Stands for "not a level that any step knows" among table keys: no category can be an object of our own.
 _UNSEEN = "\x00unseen"
+
+
+class Table(Protocol):
+    """Columns by name: a mapping of lists or arrays, or a DataFrame."""
+
+    def __getitem__(self, name: str, /) -> Collection[object]:
+        """Return a column."""
+
+    def __contains__(self, name: object, /) -> bool:
+        """Whether there is such a column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +70,8 @@ class _Category:
 class RowMaker:
     """Make the model's row from the contract's.
 
-    A category can only ever act through the levels that some step names, so its whole effect is a finite table: level → cells.
+    A category can only ever act through the levels that some step names, so its whole effect is a finite table:
+    level → cells.
 
     Parameters
     ----------
@@ -101,7 +112,7 @@ class RowMaker:
 
     def _image(self, value: str | None, *, places: list[int]) -> tuple[float, ...] | None:
         try:
-            return tuple(cast(float, apply_one(self._columns[place].steps, value)) for place in places)
+            return tuple(cast("float", apply_one(self._columns[place].steps, value)) for place in places)
         except RefusedValueError:
             return None
 
@@ -150,7 +161,7 @@ class RowMaker:
             raise _refusal(name) from None
         return cells
 
-    def matrix(self, columns: Mapping[str, Sequence[object]]) -> NDArray[np.float64]:
+    def matrix(self, columns: Table) -> NDArray[np.float64]:
         """Return the model's rows, shape (rows, columns): bit for bit what `cells` gives for each.
 
         Raises
@@ -187,7 +198,7 @@ class RowMaker:
                     matrix[chosen, place] = cell
 
 
-def numbers(values: Sequence[object], *, name: str) -> NDArray[np.float64]:
+def numbers(values: Collection[object], *, name: str) -> NDArray[np.float64]:
     """Return a column as float64 with NaN for missing; takes lists, arrays and pandas columns.
 
     Raises
@@ -204,7 +215,7 @@ def numbers(values: Sequence[object], *, name: str) -> NDArray[np.float64]:
         raise ContractViolationError(f"$.{name}: expected numbers") from None
 
 
-def categories(values: Sequence[object], *, name: str) -> list[str | None]:
+def categories(values: Collection[object], *, name: str) -> list[str | None]:
     """Return a column as text with None for missing; takes lists, arrays and pandas columns.
 
     Raises
@@ -212,8 +223,11 @@ def categories(values: Sequence[object], *, name: str) -> list[str | None]:
     ContractViolationError
         Something in it is neither text nor missing.
     """
-    plain = [value if isinstance(value, str) else None for value in values]
-    for value, text in zip(values, plain, strict=True):
+    # Iterating over pandas' arrow text is ten times slower than over objects.
+    convert = getattr(values, "to_numpy", None)
+    given = values if convert is None else convert(dtype=object).tolist()
+    plain = [value if isinstance(value, str) else None for value in given]
+    for value, text in zip(given, plain, strict=True):
         # pandas.NA is recognised by its type's name: pandas is not loaded where decisions are made.
         # It comes first, for comparing it says nothing.
         if text is None and not (type(value).__name__ == "NAType" or value is None or value != value):

@@ -36,7 +36,7 @@ class Fill:
         return self.value if is_missing(value) else value
 
     def many(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(np.isnan(values), cast(float, self.value), values)
+        return np.where(np.isnan(values), cast("float", self.value), values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Clip:
 
     def one(self, value: Scalar) -> float:
         # max and min give their first argument when the comparison with NaN is false, so NaN passes through.
-        return min(max(cast(float, value), self.low), self.high)
+        return min(max(cast("float", value), self.low), self.high)
 
     def many(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.clip(values, self.low, self.high)
@@ -180,13 +180,13 @@ def step_from_json(spec: Mapping[str, object], *, domains: list[frozenset[Level]
         case {"step": "missing"}:
             return IsMissing()
         case {"step": "subtract" | "divide" | "multiply" | "add" as kind, "value": int() | float() as value}:
-            return Arithmetic(kind=cast(Literal["subtract", "divide", "multiply", "add"], kind), value=float(value))
+            return Arithmetic(kind=kind, value=float(value))
         case {"step": "clip", "low": int() | float() as low, "high": int() | float() as high}:
             return Clip(low=float(low), high=float(high))
         case {"step": "lookup", "values": list() as pairs, "domain": int() as domain}:
             return Lookup(
-                values={level: cast(float, _number_from_json(number)) for level, number in pairs},
-                other=cast(float, _number_from_json(spec["other"])),
+                values={level: cast("float", _number_from_json(number)) for level, number in pairs},
+                other=cast("float", _number_from_json(spec["other"])),
                 domain=domains[domain],
                 missing=_number_from_json(spec["missing"]),
                 unknown=_number_from_json(spec["unknown"]),
@@ -200,4 +200,4 @@ def _number_to_json(value: float | None) -> float | str | None:
 
 
 def _number_from_json(value: object) -> float | None:
-    return None if value is None else float(cast(float, value))
+    return None if value is None else float(cast("float", value))

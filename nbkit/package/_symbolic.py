@@ -51,16 +51,23 @@ class Frame:
         The columns, in order.
     none_is_missing : bool
         Whether the fitted model saw missing categories as ``None`` (else as NaN).
+    place : str
+        Where in the pipeline it stands, for messages.
     sparse : bool
         Whether scikit-learn keeps these rows as a sparse matrix.
     """
 
     cells: tuple[Cell, ...]
     none_is_missing: bool
+    place: str
     sparse: bool = False
 
+    def inside(self, name: str) -> Frame:
+        """Return the same columns, one step further in."""
+        return replace(self, place=f"{self.place} → {name}")
 
-def transform(transformer: Any, *, frame: Frame, place: str) -> Frame:
+
+def transform(transformer: Any, frame: Frame) -> Frame:
     """Return the frame after a fitted transformer.
 
     Parameters
@@ -69,8 +76,6 @@ def transform(transformer: Any, *, frame: Frame, place: str) -> Frame:
         A fitted scikit-learn transformer, or ``"passthrough"``.
     frame : Frame
         What goes in.
-    place : str
-        Where it stands in the pipeline, for the message.
 
     Returns
     -------
@@ -87,30 +92,30 @@ def transform(transformer: Any, *, frame: Frame, place: str) -> Frame:
     # By exact type: a subclass may transform in its own way.
     known = _TRANSFORMS.get(type(transformer))
     if known is None:
-        raise NotCompilableError(f"{place}: no exact plan is known for {type(transformer).__name__}")
+        raise NotCompilableError(f"{frame.place}: no exact plan is known for {type(transformer).__name__}")
     width = getattr(transformer, "n_features_in_", len(frame.cells))
     if width != len(frame.cells):
-        raise NotCompilableError(f"{place}: was fitted on {width} columns, is given {len(frame.cells)}")
-    return known(transformer, frame=frame, place=place)
+        raise NotCompilableError(f"{frame.place}: was fitted on {width} columns, is given {len(frame.cells)}")
+    return known(transformer, frame)
 
 
-def _pipeline(pipeline: Pipeline, *, frame: Frame, place: str) -> Frame:
+def _pipeline(pipeline: Pipeline, frame: Frame) -> Frame:
     for name, step in pipeline.steps:
-        frame = transform(step, frame=frame, place=f"{place} → {name}")
+        frame = replace(transform(step, frame.inside(name)), place=frame.place)
     return frame
 
 
-def _column_transformer(transformer: ColumnTransformer, *, frame: Frame, place: str) -> Frame:
+def _column_transformer(transformer: ColumnTransformer, frame: Frame) -> Frame:
     if transformer.transformer_weights:
-        raise NotCompilableError(f"{place}: no exact plan is known for transformer_weights")
+        raise NotCompilableError(f"{frame.place}: no exact plan is known for transformer_weights")
     names = list(getattr(transformer, "feature_names_in_", []))
     cells: list[Cell] = []
     for name, step, selection in transformer.transformers_:
         places = chosen_places(selection, names=names, width=len(frame.cells))
         if not places or (isinstance(step, str) and step == "drop"):
             continue
-        part = replace(frame, cells=tuple(frame.cells[index] for index in places))
-        cells += transform(step, frame=part, place=f"{place} → {name}").cells
+        part = replace(frame.inside(name), cells=tuple(frame.cells[index] for index in places))
+        cells += transform(step, part).cells
     return replace(frame, cells=tuple(cells), sparse=bool(transformer.sparse_output_))
 
 
@@ -145,17 +150,16 @@ def chosen_places(selection: Any, *, names: Sequence[str], width: int) -> list[i
     return [names.index(value) if isinstance(value, str) else int(value) % width for value in values]
 
 
-def _imputer(imputer: SimpleImputer, *, frame: Frame, place: str) -> Frame:
+def _imputer(imputer: SimpleImputer, frame: Frame) -> Frame:
     wants_none = imputer.missing_values is None
     if not wants_none and not is_missing(imputer.missing_values):
-        raise NotCompilableError(
-            f"{place}: SimpleImputer(missing_values={imputer.missing_values!r}); declare the value as a sentinel in the contract"
-        )
+        problem = f"{frame.place}: no exact plan is known for missing_values={imputer.missing_values!r}"
+        raise NotCompilableError(problem, next_step="declare the value as a sentinel in the contract")
     filled: list[Cell] = []
     for cell, statistic in zip(frame.cells, imputer.statistics_, strict=True):
         if is_missing(statistic) and not imputer.keep_empty_features:
             continue
-        # None in a column of objects is no NaN to scikit-learn: an imputer of NaN leaves it alone, and the other way round.
+        # None in a column of objects is no NaN to scikit-learn: an imputer of one leaves the other alone.
         sees = wants_none == (cell.text and frame.none_is_missing)
         value = statistic if isinstance(statistic, str) else float(statistic)
         filled.append(cell.then(Fill(value=value)) if sees else cell)
@@ -164,7 +168,7 @@ def _imputer(imputer: SimpleImputer, *, frame: Frame, place: str) -> Frame:
             cell = frame.cells[index]
             if wants_none != (cell.text and frame.none_is_missing):
                 raise NotCompilableError(
-                    f"{place}: the indicator looks for another kind of missing value than it is given"
+                    f"{frame.place}: the indicator looks for another kind of missing value than it is given"
                 )
             marked = replace(cell.column, missing=True, steps=(*cell.column.steps, IsMissing()))
             filled.append(Cell(column=marked, text=False))
@@ -183,23 +187,23 @@ def _scaled(frame: Frame, *, constants: Sequence[tuple[str, Any]]) -> Frame:
     return replace(frame, cells=tuple(cells))
 
 
-def _divide(scale: Any, *, frame: Frame) -> tuple[str, Any]:
+def _divide(scale: Any, frame: Frame) -> tuple[str, Any]:
     # scikit-learn multiplies sparse rows by the reciprocal, which rounds differently.
     return ("multiply", 1 / scale) if frame.sparse and scale is not None else ("divide", scale)
 
 
-def _standard_scaler(scaler: StandardScaler, *, frame: Frame, place: str) -> Frame:
+def _standard_scaler(scaler: StandardScaler, frame: Frame) -> Frame:
     mean = scaler.mean_ if scaler.with_mean else None
-    return _scaled(frame, constants=[("subtract", mean), _divide(scaler.scale_, frame=frame)])
+    return _scaled(frame, constants=[("subtract", mean), _divide(scaler.scale_, frame)])
 
 
-def _robust_scaler(scaler: RobustScaler, *, frame: Frame, place: str) -> Frame:
+def _robust_scaler(scaler: RobustScaler, frame: Frame) -> Frame:
     center = scaler.center_ if scaler.with_centering else None
     scale = scaler.scale_ if scaler.with_scaling else None
-    return _scaled(frame, constants=[("subtract", center), _divide(scale, frame=frame)])
+    return _scaled(frame, constants=[("subtract", center), _divide(scale, frame)])
 
 
-def _min_max_scaler(scaler: MinMaxScaler, *, frame: Frame, place: str) -> Frame:
+def _min_max_scaler(scaler: MinMaxScaler, frame: Frame) -> Frame:
     frame = _scaled(frame, constants=[("multiply", scaler.scale_), ("add", scaler.min_)])
     if not scaler.clip:
         return frame
@@ -207,7 +211,7 @@ def _min_max_scaler(scaler: MinMaxScaler, *, frame: Frame, place: str) -> Frame:
     return replace(frame, cells=tuple(cell.then(Clip(low=low, high=high)) for cell in frame.cells))
 
 
-def _encoder(encoder: OneHotEncoder | OrdinalEncoder, *, frame: Frame, place: str) -> Frame:
+def _encoder(encoder: OneHotEncoder | OrdinalEncoder, frame: Frame) -> Frame:
     cells = []
     encoded = encode(encoder, texts=[cell.text for cell in frame.cells], none_is_missing=frame.none_is_missing)
     for cell, outputs in zip(frame.cells, encoded, strict=True):
@@ -217,14 +221,14 @@ def _encoder(encoder: OneHotEncoder | OrdinalEncoder, *, frame: Frame, place: st
     return replace(frame, cells=tuple(cells), sparse=bool(getattr(encoder, "sparse_output", False)))
 
 
-def _function(transformer: FunctionTransformer, *, frame: Frame, place: str) -> Frame:
+def _function(transformer: FunctionTransformer, frame: Frame) -> Frame:
     function = transformer.func
     # HistGradientBoosting passes its numbers through check_array, which only makes float64 of them.
     checks = isinstance(function, partial) and function.func is check_array
     if function is None or checks:
         return frame
     raise NotCompilableError(
-        f"{place}: no exact plan is known for FunctionTransformer({getattr(function, '__name__', function)})"
+        f"{frame.place}: no exact plan is known for FunctionTransformer({getattr(function, '__name__', function)})"
     )
 
 
