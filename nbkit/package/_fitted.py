@@ -14,7 +14,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 
 from nbkit.contract import Input
 from nbkit.errors import PackageError
-from nbkit.package._rows import Table, categories, numbers
+from nbkit.package._tables import Table, categories, numbers
 
 # What a model file may hold beyond what skops trusts by itself. This list is nbkit's: what a file says about itself is
 # never asked, because mlflow obeys such a list and loads os.getenv from it. `functools.partial` only wraps a function

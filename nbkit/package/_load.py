@@ -16,8 +16,8 @@ from nbkit.contract import Contract, Thresholds
 from nbkit.errors import PackageError, TamperedPackageError
 from nbkit.package._files import sha256, strict_json
 from nbkit.package._plan import PLAN_FILE, TREES_FILE, Plan
-from nbkit.package._rows import Table
 from nbkit.package._steps import Scalar
+from nbkit.package._tables import Table
 
 MANIFEST_FORMAT = 1
 MANIFEST_FILE = "manifest.json"

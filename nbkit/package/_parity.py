@@ -16,7 +16,7 @@ from nbkit.package._compile import none_is_missing, positive_place
 from nbkit.package._fitted import FrameShape, frame_shape, model_frame, score_model
 from nbkit.package._plan import Plan
 from nbkit.package._probes import EdgeRow, Row, edge_rows, split_rows, threshold_rows, typical_row
-from nbkit.package._rows import categories, numbers
+from nbkit.package._tables import categories, numbers
 
 # The same rows are drawn for every package: parity is not a matter of luck.
 _SEED = 20261123

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from nbkit.errors import ContractViolationError, PackageError
 from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid
 from nbkit.package._files import canonical_json, sha256, strict_json, write_atomically
-from nbkit.package._rows import PlanColumn, PlanInput, RowMaker, Table
+from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
+from nbkit.package._tables import Table
 
 PLAN_FORMAT = 1
 PLAN_FILE = "plan.json"

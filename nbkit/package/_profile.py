@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nbkit.contract import Contract
 from nbkit.errors import PackageError
 from nbkit.package._files import canonical_json, sha256
-from nbkit.package._rows import categories, numbers
+from nbkit.package._tables import categories, numbers
 
 PROFILE_FORMAT = 1
 FINGERPRINT_FORMAT = 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.package._load import load_package
-from nbkit.package._rows import Table
+from nbkit.package._tables import Table
 
 if TYPE_CHECKING:
     from nbkit.package._load import Package

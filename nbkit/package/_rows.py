@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.errors import ContractViolationError
-from nbkit.package._steps import Arithmetic, Lookup, RefusedValueError, Scalar, Step, apply_many, apply_one
+from nbkit.package._steps import (
+    Fill,
+    IsMissing,
+    Lookup,
+    RefusedValueError,
+    Scalar,
+    Step,
+    apply_many,
+    apply_one,
+    function_of,
+)
+from nbkit.package._tables import Table, categories, numbers
 
 InputType = Literal["number", "integer", "boolean", "category"]
 
 # Stands for "not a level that any step knows" among table keys: no category can be an object of our own.
 _UNSEEN = "\x00unseen"
-
-
-class Table(Protocol):
-    """Columns by name: a mapping of lists or arrays, or a DataFrame."""
-
-    def __getitem__(self, name: str, /) -> Collection[object]:
-        """Return a column."""
-
-    def __contains__(self, name: object, /) -> bool:
-        """Whether there is such a column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,14 @@ class PlanColumn:
     level: str | None = None
     missing: bool = False
     steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Number:
+    name: str
+    present: tuple[tuple[int, Callable[[float], float]], ...]
+    # The cells of a missing value; None where the model refuses it.
+    missing: tuple[tuple[int, float], ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +102,23 @@ class RowMaker:
         texts = [name for name in places if self._types[name] == "category"]
         self._categories = tuple(self._category(name, places=places[name]) for name in texts)
         self._numbers = tuple((name, places[name]) for name in places if name not in texts)
-        numeric = [(name, place) for name, ours in self._numbers for place in ours]
-        self._plain = tuple((name, place) for name, place in numeric if not self._columns[place].steps)
-        self._chains = tuple(
-            (name, place, tuple(_closure(step) for step in self._columns[place].steps))
-            for name, place in numeric
-            if self._columns[place].steps
-        )
+        plain = [name for name, ours in self._numbers if len(ours) == 1 and not self._columns[ours[0]].steps]
+        self._plain = tuple((name, places[name][0]) for name in plain)
+        self._chains = tuple(self._number(name, places=ours) for name, ours in self._numbers if name not in plain)
+
+    def _number(self, name: str, *, places: list[int]) -> _Number:
+        functions = []
+        for place in places:
+            steps = list(self._columns[place].steps)
+            if not any(isinstance(step, Lookup) for step in steps):
+                # Only a look-up can make a missing value out of a present one; without it, what asks for missing
+                # values says the same for every present one.
+                steps = [step for step in steps if not isinstance(step, Fill)]
+                if any(isinstance(step, IsMissing) for step in steps):
+                    self._template[place] = cast("float", apply_one(steps, 0.0))
+                    continue
+            functions.append((place, function_of(steps)))
+        return _Number(name=name, present=tuple(functions), missing=self._cells(math.nan, places=places))
 
     def _category(self, name: str, *, places: list[int]) -> _Category:
         levels = sorted({level for place in places for level in _levels(self._columns[place].steps)})
@@ -110,13 +129,13 @@ class RowMaker:
         table |= {level: self._cells(level, places=places) for level in levels}
         return _Category(name=name, cells=table, unseen=None if unseen is None else ())
 
-    def _image(self, value: str | None, *, places: list[int]) -> tuple[float, ...] | None:
+    def _image(self, value: Scalar, *, places: list[int]) -> tuple[float, ...] | None:
         try:
             return tuple(cast("float", apply_one(self._columns[place].steps, value)) for place in places)
         except RefusedValueError:
             return None
 
-    def _cells(self, value: str | None, *, places: list[int]) -> tuple[tuple[int, float], ...] | None:
+    def _cells(self, value: Scalar, *, places: list[int]) -> tuple[tuple[int, float], ...] | None:
         image = self._image(value, places=places)
         if image is None:
             return None
@@ -139,13 +158,17 @@ class RowMaker:
             for name, place in self._plain:
                 value = row[name]
                 cells[place] = math.nan if value is None else value  # type: ignore[assignment]
-            for name, place, chain in self._chains:
+            for number in self._chains:
+                name = number.name
                 value = row[name]
-                if value is None:
-                    value = math.nan
-                for function in chain:
-                    value = function(value)
-                cells[place] = value  # type: ignore[assignment]
+                if value is None or value != value:
+                    if number.missing is None:
+                        raise RefusedValueError
+                    for place, cell in number.missing:
+                        cells[place] = cell
+                else:
+                    for place, function in number.present:
+                        cells[place] = function(value)  # type: ignore[arg-type]
             for category in self._categories:
                 name = category.name
                 value = row[name]
@@ -198,43 +221,6 @@ class RowMaker:
                     matrix[chosen, place] = cell
 
 
-def numbers(values: Collection[object], *, name: str) -> NDArray[np.float64]:
-    """Return a column as float64 with NaN for missing; takes lists, arrays and pandas columns.
-
-    Raises
-    ------
-    ContractViolationError
-        Something in it is no number.
-    """
-    convert = getattr(values, "to_numpy", None)
-    try:
-        if convert is not None:
-            return cast("NDArray[np.float64]", convert(dtype=np.float64, na_value=np.nan))
-        return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ContractViolationError(f"$.{name}: expected numbers") from None
-
-
-def categories(values: Collection[object], *, name: str) -> list[str | None]:
-    """Return a column as text with None for missing; takes lists, arrays and pandas columns.
-
-    Raises
-    ------
-    ContractViolationError
-        Something in it is neither text nor missing.
-    """
-    # Iterating over pandas' arrow text is ten times slower than over objects.
-    convert = getattr(values, "to_numpy", None)
-    given = values if convert is None else convert(dtype=object).tolist()
-    plain = [value if isinstance(value, str) else None for value in given]
-    for value, text in zip(given, plain, strict=True):
-        # pandas.NA is recognised by its type's name: pandas is not loaded where decisions are made.
-        # It comes first, for comparing it says nothing.
-        if text is None and not (type(value).__name__ == "NAType" or value is None or value != value):
-            raise ContractViolationError(f"$.{name}: expected text, got {type(value).__name__}")
-    return plain
-
-
 def _levels(steps: Sequence[Step]) -> set[str]:
     levels: set[str] = set()
     for step in steps:
@@ -246,17 +232,3 @@ def _levels(steps: Sequence[Step]) -> set[str]:
 def _refusal(name: str) -> ContractViolationError:
     # The value itself is not echoed: the input may be personal.
     return ContractViolationError(f"$.{name}: the model was fitted to refuse this value (missing or never seen)")
-
-
-def _closure(step: Step) -> Callable[[Scalar], Scalar]:
-    # A bound constant is twice as quick as an attribute; only the arithmetic is frequent enough to matter.
-    if isinstance(step, Arithmetic):
-        constant = step.value
-        table: dict[str, Callable[[float], float]] = {
-            "subtract": lambda value: value - constant,
-            "divide": lambda value: value / constant,
-            "multiply": lambda value: value * constant,
-            "add": lambda value: value + constant,
-        }
-        return cast("Callable[[Scalar], Scalar]", table[step.kind])
-    return step.one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -139,6 +139,21 @@ def apply_many(steps: Iterable[Step], values: NDArray[np.float64]) -> NDArray[np
     for step in steps:
         values = step.many(values)
     return values
+
+
+def function_of(steps: Sequence[Step]) -> Callable[[float], float]:
+    """Return one function for the steps of a number: bound constants are twice as quick as attributes.
+
+    Two operations are one function, because a scaler makes two of them and the call costs more than the sum.
+    """
+    match list(steps):
+        case []:
+            return float
+        case [Arithmetic(kind="subtract", value=first), Arithmetic(kind="divide", value=second)]:
+            return lambda value: (value - first) / second
+        case [Arithmetic(kind="multiply", value=first), Arithmetic(kind="add", value=second)]:
+            return lambda value: value * first + second
+    return lambda value: cast("float", apply_one(steps, value))
 
 
 def step_to_json(step: Step, *, domains: list[tuple[Level, ...]]) -> dict[str, object]:
