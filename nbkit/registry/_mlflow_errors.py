@@ -105,6 +105,8 @@ REFUSED = frozenset(
 )
 ALREADY_THERE = frozenset({"ALREADY_EXISTS", "RESOURCE_ALREADY_EXISTS"})
 
+_NOT_FOUND = 404
+_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 # A store's message can hold a whole SQL statement.
 _LONGEST_REASON = 500
 
@@ -132,12 +134,22 @@ def translated(place: str) -> Iterator[None]:
         lost = isinstance(error.__cause__ or error.__context__, requests.ConnectionError | requests.Timeout)
         kind = RegistryUnavailableError if lost else error_kind(error.error_code)
         raise kind(f"{place}: {_short(error)} ({error.error_code})", next_step=_next_step(kind)) from error
+    except requests.HTTPError as error:
+        # Artifacts travel by plain HTTP, past MLflow's own errors.
+        kind = _kind_of_status(error.response.status_code if error.response is not None else 0)
+        raise kind(f"{place}: {_short(error)}", next_step=_next_step(kind)) from error
     except (SQLAlchemyError, requests.RequestException) as error:
         raise RegistryUnavailableError(
             f"{place}: {_short(error)}", next_step=_next_step(RegistryUnavailableError)
         ) from error
     except OSError as error:
         raise RegistryError(f"{place}: {_short(error)}") from error
+
+
+def _kind_of_status(status: int) -> type[RegistryError]:
+    if status == _NOT_FOUND:
+        return NotInRegistryError
+    return RegistryUnavailableError if status in _TRY_AGAIN else RegistryError
 
 
 def _next_step(kind: type[RegistryError]) -> str:

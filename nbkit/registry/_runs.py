@@ -18,7 +18,7 @@ from nbkit.errors import RegistryError
 from nbkit.registry._artifacts import Artifacts
 from nbkit.registry._entries import RunRecord
 from nbkit.registry._mlflow_errors import ALREADY_THERE, translated
-from nbkit.registry._store import connect, is_local
+from nbkit.registry._store import check_reachable, connect, is_local
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +44,16 @@ class Runs:
     def _client(self) -> MlflowClient:
         with translated("MLflow"):
             return connect(self._uri)
+
+    def check_reachable(self) -> None:
+        """Return when the store answers.
+
+        Raises
+        ------
+        RegistryUnavailableError
+            Nobody answers within five seconds: MLflow itself would go on trying for minutes.
+        """
+        check_reachable(self._uri)
 
     def create_run(
         self, experiment: str, *, name: str, tags: Mapping[str, str], parameters: Mapping[str, object]

@@ -40,18 +40,24 @@ def connect(tracking_uri: str) -> MlflowClient:
     """
     # MLFLOW_DISABLE_TELEMETRY is the face's to set; this holds even for a caller that forgot.
     telemetry._set_telemetry_client(None)
+    check_reachable(tracking_uri)
+    if is_local(tracking_uri):
+        return _open_database(tracking_uri)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def check_reachable(tracking_uri: str) -> None:
+    """Say within `_CONNECT_SECONDS` when nobody answers; see `connect` for the errors."""
     scheme = tracking_uri.partition(":")[0].partition("+")[0]
     if scheme in {"http", "https"}:
         _reach_server(tracking_uri)
     elif scheme in _DATABASES:
         _reach_database(tracking_uri)
-        return _open_database(tracking_uri)
     else:
         raise RegistryError(
             f"tracking uri: expected http, https, {', '.join(_DATABASES)}, got {scheme!r}",
             next_step="set MLFLOW_TRACKING_URI",
         )
-    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
 def is_local(tracking_uri: str) -> bool:

@@ -70,6 +70,7 @@ class Versions(Runs):
                     tags=digests | dict(tags),
                     description=description,
                     model_id=model_id,
+                    await_creation_for=0,  # such a version is ready at once; waiting only prints that it waits
                 )
             version = int(created.version)
             self._client.set_logged_model_tags(
