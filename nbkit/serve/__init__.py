@@ -1,0 +1,28 @@
+"""Answer one request inside its deadline, from a verified package, and record the answer before it is given.
+
+``python -m nbkit.serve`` runs a worker; it loads neither mlflow, pandas, shap nor scikit-learn.
+"""
+
+from __future__ import annotations
+
+from nbkit.serve._decide import Judge, Judgement, decide, fallback_decision
+from nbkit.serve._rules import Rules, Ruling
+from nbkit.serve._store import Installed, PackageStore
+from nbkit.serve._sync import PackageSource, SyncResult, sync_model
+from nbkit.serve._worker import WorkerOptions, run_worker
+
+__all__ = [
+    "Installed",
+    "Judge",
+    "Judgement",
+    "PackageSource",
+    "PackageStore",
+    "Rules",
+    "Ruling",
+    "SyncResult",
+    "WorkerOptions",
+    "decide",
+    "fallback_decision",
+    "run_worker",
+    "sync_model",
+]

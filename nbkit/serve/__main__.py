@@ -1,0 +1,48 @@
+"""``python -m nbkit.serve``: run one scoring worker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from nbkit.errors import NbkitError
+from nbkit.registry import load_key
+from nbkit.serve._log import JsonLines
+from nbkit.serve._worker import WorkerOptions, run_worker
+
+
+@click.command()
+@click.option("--name", required=True, help="The registered model.")
+@click.option("--store", required=True, type=click.Path(path_type=Path), help="The package store.")
+@click.option("--trust", required=True, type=click.Path(path_type=Path), help="The trust file.")
+@click.option("--ledger", required=True, type=click.Path(path_type=Path), help="The audit ledger (SQLite).")
+@click.option(
+    "--ledger-key", required=True, type=click.Path(path_type=Path), help="Private key that signs it: DIR/NAME.pem."
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--log-level", default="info", show_default=True, type=click.Choice(["info", "warning", "error"]))
+def main(
+    *, name: str, store: Path, trust: Path, ledger: Path, ledger_key: Path, host: str, port: int, log_level: str
+) -> None:
+    """Answer POST /v1/models/NAME/decisions from verified packages, each answer recorded before it is given."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    try:
+        key = load_key(ledger_key.stem, directory=ledger_key.parent)
+        run_worker(
+            WorkerOptions(
+                name=name, store=store, trust=trust, ledger=ledger, ledger_key=key.secret, host=host, port=port
+            )
+        )
+    except (NbkitError, OSError) as error:
+        logging.getLogger("nbkit.serve").error("cannot serve", extra={"fields": {"reason": str(error)}})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The version that decides now: verified, loaded, and ready for the first request."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+
+from nbkit.contract import Contract, Input, RowCheck
+from nbkit.package import Package
+from nbkit.registry import Envelope, TrustStore
+from nbkit.serve._batch import Batcher
+from nbkit.serve._decide import Judge
+from nbkit.serve._store import Installed, PackageStore
+from nbkit.serve._sync import accept
+
+__all__ = ["Active", "load_active"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """One verified version of a model, and everything that a request needs of it.
+
+    Parameters
+    ----------
+    version, epoch : int
+        Of the evidence that was verified.
+    expires_at : datetime
+        When that evidence ends.
+    package, envelope : Package, Envelope
+        What was verified; both are kept in memory, so that later edits of files change nothing.
+    rows : RowCheck
+        Of the contract.
+    judge : Judge
+        Decides.
+    batcher : Batcher or None
+        Scores where the model has no plan.
+    deadline_seconds : float
+        For the whole request.
+    contract_digest, evidence_digest : str
+        For the record.
+    keeps_inputs : bool
+        Whether the record holds the inputs.
+    """
+
+    version: int
+    epoch: int
+    expires_at: datetime
+    package: Package
+    envelope: Envelope
+    rows: RowCheck
+    judge: Judge
+    batcher: Batcher | None
+    deadline_seconds: float
+    contract_digest: str
+    evidence_digest: str
+    keeps_inputs: bool
+
+    def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
+        """Verify the evidence once more, with the trust of today.
+
+        Parameters
+        ----------
+        name : str
+            The registered model.
+        trust : TrustStore
+            As the trust file says now.
+        now : datetime
+            Aware, UTC.
+
+        Raises
+        ------
+        EvidenceError
+            It does not hold any more.
+        """
+        accept(
+            self.package,
+            name=name,
+            version=self.version,
+            envelope=self.envelope,
+            trust=trust,
+            now=now,
+            minimum_epoch=self.epoch,
+        )
+
+
+def load_active(
+    name: str, *, installed: Installed, store: PackageStore, trust: TrustStore, now: datetime, minimum_epoch: int
+) -> Active:
+    """Load what a pointer names, after verifying files and evidence; nothing in the store is believed.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+    installed : Installed
+        What the pointer says.
+    store : PackageStore
+        Where the package lies.
+    trust : TrustStore
+        The worker's own.
+    now : datetime
+        Aware, UTC.
+    minimum_epoch : int
+        Of what is served now.
+
+    Returns
+    -------
+    Active
+        Warm: it has decided a made-up row.
+
+    Raises
+    ------
+    NbkitError
+        The files or the evidence do not verify, or the package cannot decide.
+    """
+    package = store.package(installed.package_digest)
+    envelope = Envelope.from_json(installed.envelope)
+    statement = accept(
+        package,
+        name=name,
+        version=installed.version,
+        envelope=envelope,
+        trust=trust,
+        now=now,
+        minimum_epoch=minimum_epoch,
+    )
+    contract = package.contract
+    judge = Judge.of(package)
+    _warm(package, judge=judge)
+    return Active(
+        version=statement.version,
+        epoch=statement.epoch,
+        expires_at=statement.expires_at,
+        package=package,
+        envelope=envelope,
+        rows=RowCheck(contract),
+        judge=judge,
+        batcher=None if package.compiled else Batcher(package.score_frame),
+        deadline_seconds=contract.serve.deadline_ms / 1000,
+        contract_digest=contract.digest,
+        evidence_digest=envelope.digest,
+        keeps_inputs=contract.audit.payload == "full",
+    )
+
+
+def _warm(package: Package, *, judge: Judge) -> None:
+    """Decide one row, so that the first caller does not wait for imports and caches; every path is taken."""
+    row = made_up_row(package.contract)
+    judge.before(row)
+    judge.after(row, package.score(row))
+    judge.after(row, 1.0)
+
+
+def made_up_row(contract: Contract) -> dict[str, float | str | None]:
+    """Return a row that fits the contract and stands for nobody."""
+    return {column.name: _any_value(column) for column in contract.inputs}
+
+
+def _any_value(column: Input) -> float | str:
+    if column.type == "category":
+        return column.categories[0]
+    value = 0.0
+    if column.minimum is not None:
+        value = max(value, float(math.ceil(column.minimum)))
+    return value if column.maximum is None else min(value, column.maximum)

@@ -1,0 +1,268 @@
+"""From one row to one decision: rules, score, thresholds, rules, reasons. Pure: the same when served and replayed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+from nbkit.contract import Contract, Outcome
+from nbkit.errors import NbkitError, PackageError, RuleError
+from nbkit.package import Contributions, Package, ReasonBook, ReasonCode, principal_reasons
+from nbkit.records import Decision
+from nbkit.serve._rules import Row, Rules, Ruling
+
+__all__ = ["Judge", "Judgement", "decide", "fallback_decision"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A decision, and what the person concerned is told about it.
+
+    Parameters
+    ----------
+    decision : Decision
+        What was decided; its reasons are codes.
+    texts : mapping of str to str
+        The sentence behind each reason code.
+    reasons_missing : str
+        Why there are no reasons, or fewer than there should be; empty when all is said.
+    """
+
+    decision: Decision
+    texts: Mapping[str, str] = field(default_factory=dict)
+    reasons_missing: str = ""
+
+
+class Judge:
+    """All that decides for one package, made once and used for every row.
+
+    Parameters
+    ----------
+    package : Package
+        Verified.
+    rules : Rules
+        Those of the package.
+    """
+
+    def __init__(self, package: Package, *, rules: Rules) -> None:
+        self._contract: Contract = package.contract
+        self._thresholds = package.thresholds
+        self._rules = rules
+        self._book: ReasonBook | None = None
+        self._contributions: Contributions | None = None
+        self._unexplained = ""
+        try:
+            self._book = ReasonBook.from_package(package)
+            if package.plan is None:
+                self._unexplained = "the model is not compiled, so its contributions are not exact"
+            else:
+                self._contributions = Contributions.from_plan(package.plan, background=package.background())
+        except NbkitError as error:
+            self._unexplained = f"{type(error).__name__}: {error}"
+
+    @classmethod
+    def of(cls, package: Package) -> Self:
+        """Make a judge with the package's own rules.
+
+        Parameters
+        ----------
+        package : Package
+            Verified.
+
+        Returns
+        -------
+        Judge
+            Ready.
+
+        Raises
+        ------
+        RuleError
+            The package's rules do not fit its contract.
+        """
+        return cls(package, rules=Rules.from_package(package))
+
+    def before(self, row: Row) -> Judgement | None:
+        """Ask the rules that need no score.
+
+        Parameters
+        ----------
+        row : mapping
+            As ``RowCheck.check`` returns it.
+
+        Returns
+        -------
+        Judgement or None
+            None when the model is to decide.
+
+        Raises
+        ------
+        RuleError
+            The rules failed.
+        """
+        ruling = self._rules.judge(row, phase="before")
+        return self._ruled(ruling, score=None) if ruling else None
+
+    def after(self, row: Row, score: float) -> Judgement:
+        """Turn a score into a decision.
+
+        Parameters
+        ----------
+        row : mapping
+            As ``RowCheck.check`` returns it.
+        score : float
+            0..1, of this row.
+
+        Returns
+        -------
+        Judgement
+            A decline has at least one reason; where none can be given it is a referral instead.
+
+        Raises
+        ------
+        PackageError
+            The score is not a probability.
+        RuleError
+            The rules failed.
+        """
+        if not 0.0 <= score <= 1.0 or math.isnan(score):
+            raise PackageError(f"score: expected 0..1, got {score!r}")
+        ruling = self._rules.judge(row, phase="after", score=score)
+        outcome = self._outcome(score)
+        if ruling is None and outcome is Outcome.APPROVE:
+            return Judgement(decision=Decision(decision=outcome.value, score=score))
+        # The model's reasons are true only where the model itself speaks against the row.
+        reasons, missing = self._reasons(row) if outcome is not Outcome.APPROVE else ((), "")
+        if ruling is not None:
+            return self._ruled(ruling, score=score, reasons=reasons, missing=missing)
+        decision = Decision(decision=outcome.value, score=score, reasons=tuple(reason.code for reason in reasons))
+        return _reasoned(decision, texts={reason.code: reason.text for reason in reasons}, missing=missing)
+
+    def fallback(self, row: Row) -> Judgement | None:
+        """Answer without the model, by the contract's fallback chain.
+
+        Parameters
+        ----------
+        row : mapping
+            As ``RowCheck.check`` returns it.
+
+        Returns
+        -------
+        Judgement or None
+            None when the chain says: ask again later.
+        """
+        for name in self._contract.serve.fallback:
+            if name == "rules":
+                try:
+                    ruling = self._rules.judge(row, phase="fallback")
+                except RuleError:
+                    continue  # the chain goes on; the same rules failed loudly on the way here, or will at the next row
+                if ruling is not None:
+                    return self._ruled(ruling, score=None, fallback="rules")
+            elif name == "default":
+                told = Decision(decision=self._contract.serve.default.value, score=None, route="default", fallback=name)
+                adverse = self._contract.serve.default is not Outcome.APPROVE
+                return _reasoned(told, missing="the default answered, which looks at nothing" if adverse else "")
+        return None
+
+    def _outcome(self, score: float) -> Outcome:
+        if score >= self._thresholds.decline:
+            return Outcome.DECLINE
+        return Outcome.REFER if score >= self._thresholds.refer else Outcome.APPROVE
+
+    def _reasons(self, row: Row) -> tuple[tuple[ReasonCode, ...], str]:
+        if self._contributions is None or self._book is None:
+            return (), self._unexplained
+        try:
+            reasons = principal_reasons(self._contributions.explain(row), row, self._book)
+        except NbkitError as error:
+            return (), f"{type(error).__name__}: {error}"
+        return reasons, "" if reasons else "no input pushed the score up"
+
+    def _ruled(
+        self,
+        ruling: Ruling,
+        *,
+        score: float | None,
+        reasons: tuple[ReasonCode, ...] = (),
+        missing: str = "",
+        fallback: str = "",
+    ) -> Judgement:
+        route = f"rules:{ruling.rule}"
+        if ruling.decision == Outcome.APPROVE:
+            return Judgement(decision=Decision(decision=ruling.decision, score=score, route=route, fallback=fallback))
+        # The rule decided, so its reason comes first; the model's follow.
+        texts = {ruling.reason: self._text(ruling.reason)} if ruling.reason else {}
+        texts |= {reason.code: reason.text for reason in reasons if reason.code != ruling.reason}
+        decision = Decision(decision=ruling.decision, score=score, reasons=tuple(texts), route=route, fallback=fallback)
+        return _reasoned(
+            decision, texts=texts, missing=missing if ruling.reason else f"rule {ruling.rule!r} gives none"
+        )
+
+    def _text(self, reason: str) -> str:
+        entries = self._book.entries if self._book is not None else ()
+        return next((entry.text for entry in entries if entry.code == reason), reason)
+
+
+def _reasoned(decision: Decision, *, texts: Mapping[str, str] | None = None, missing: str = "") -> Judgement:
+    """Never decline without a reason: such a row is for a person to look at."""
+    if decision.decision == Outcome.DECLINE and not decision.reasons:
+        decision = Decision(
+            decision=Outcome.REFER.value,
+            score=decision.score,
+            route=decision.route,
+            fallback=decision.fallback,
+        )
+        missing = f"{missing}; referred instead of declined"
+    return Judgement(decision=decision, texts=texts or {}, reasons_missing=missing)
+
+
+def decide(package: Package, row: Row, *, rules: Rules) -> Decision:
+    """Decide one row: rules before, score, thresholds, rules after, reasons where adverse.
+
+    Parameters
+    ----------
+    package : Package
+        Verified.
+    row : mapping
+        As ``RowCheck.check`` returns it, or the inputs of an audit record.
+    rules : Rules
+        Those of the package.
+
+    Returns
+    -------
+    Decision
+        The same for the same package and row, whenever it is asked.
+
+    Raises
+    ------
+    PackageError
+        The score is not a probability.
+    RuleError
+        The rules failed.
+    """
+    judge = Judge(package, rules=rules)
+    early = judge.before(row)
+    return (early or judge.after(row, package.score(row))).decision
+
+
+def fallback_decision(package: Package, row: Row, *, rules: Rules) -> Decision | None:
+    """Answer one row without the model, by the contract's fallback chain.
+
+    Parameters
+    ----------
+    package : Package
+        Verified; only its contract is used.
+    row : mapping
+        As ``RowCheck.check`` returns it.
+    rules : Rules
+        Those of the package.
+
+    Returns
+    -------
+    Decision or None
+        None when the chain says: ask again later.
+    """
+    judgement = Judge(package, rules=rules).fallback(row)
+    return judgement.decision if judgement else None

@@ -1,0 +1,154 @@
+"""What a caller sent: read strictly, with everything that is wrong named at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import NoReturn
+
+import msgspec
+
+from nbkit.contract import RowCheck
+from nbkit.errors import ContractViolationError, NbkitError
+
+__all__ = ["BadRequestError", "DecisionRequest", "read_request"]
+
+# Enough for any id that a caller makes up, short enough for a log line; nothing that needs escaping anywhere.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
+_ID_WORDS = "expected 1..128 letters, digits, '.', '_', ':' and '-', beginning with a letter or digit"
+
+_MOST_SUBJECT = 256
+
+
+class BadRequestError(NbkitError):
+    """The request itself is wrong, whatever the model: not JSON, unknown fields, an unusable id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRequest:
+    """One row to decide.
+
+    Parameters
+    ----------
+    request_id : str
+        Given by the caller, who may repeat it; empty when not given.
+    subject : str
+        Whom the row is about; empty when not given. Only its seal is kept.
+    row : dict
+        As ``RowCheck.check`` returns it.
+    """
+
+    request_id: str
+    subject: str
+    row: dict[str, float | str | None]
+
+
+class _Body(msgspec.Struct, forbid_unknown_fields=True):
+    inputs: msgspec.Raw
+    request_id: str | None = None
+    subject: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def read_request(body: bytes, *, rows: RowCheck) -> DecisionRequest:
+    """Read a request for one decision.
+
+    Parameters
+    ----------
+    body : bytes
+        ``{"inputs": {...}, "request_id": "...", "subject": "..."}``; the last two are optional.
+    rows : RowCheck
+        Of the contract.
+
+    Returns
+    -------
+    DecisionRequest
+        With a row that fits the contract.
+
+    Raises
+    ------
+    ContractViolationError
+        The inputs break the contract: all problems at once, values of personal data withheld.
+    BadRequestError
+        Not a JSON object of these fields.
+    """
+    try:
+        read = _DECODER.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        _explain(body, error, rows=rows)
+    # A field that is given twice is read once; two readers could then see two requests.
+    if _may_repeat(body):
+        _refuse_repeated(body)
+    for name, value, fits in (
+        ("request_id", read.request_id, lambda text: bool(_ID.match(text))),
+        ("subject", read.subject, lambda text: 0 < len(text) <= _MOST_SUBJECT and text.isprintable()),
+    ):
+        if value is not None and not fits(value):
+            words = _ID_WORDS if name == "request_id" else f"expected 1..{_MOST_SUBJECT} printable characters"
+            raise BadRequestError(f"$.{name}: {words}")
+    row = rows.check(_decode_inputs(bytes(read.inputs), rows=rows))
+    return DecisionRequest(request_id=read.request_id or "", subject=read.subject or "", row=row)
+
+
+def _may_repeat(body: bytes) -> bool:
+    # Escapes could spell a name in another way; without any, a name that is there once is given once.
+    return b"\\" in body or any(body.count(b'"%b"' % name) > 1 for name in (b"inputs", b"request_id", b"subject"))
+
+
+def _refuse_repeated(body: bytes) -> None:
+    names: list[str] = []
+
+    def collect(pairs: list[tuple[str, object]]) -> None:
+        names[:] = [name for name, _ in pairs]  # the outermost object comes last
+
+    json.loads(body, object_pairs_hook=collect, parse_int=str)
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise BadRequestError("request", problems=[f"$.{name}: appears twice" for name in repeated])
+
+
+def _decode_inputs(inputs: bytes, *, rows: RowCheck) -> dict[str, object]:
+    try:
+        return rows.decode(inputs)
+    except ContractViolationError as error:
+        _explain_inputs(_lenient(inputs), rows=rows)
+        raise error from None
+
+
+def _explain(body: bytes, error: Exception, *, rows: RowCheck) -> NoReturn:
+    content = _lenient(body)
+    if isinstance(content, dict):
+        _explain_inputs(content.get("inputs"), rows=rows)
+    raise BadRequestError(f"expected a JSON object with inputs, and optionally request_id and subject: {error}")
+
+
+def _explain_inputs(inputs: object, *, rows: RowCheck) -> None:
+    """Find the better words: NaN, Infinity and numbers beyond float64 are values that break the contract."""
+    if not isinstance(inputs, dict):
+        return
+    # The row check reads NaN as missing, which a table may say so; JSON says null.
+    problems = [
+        f"$.{name}: expected a finite number or null, got NaN" for name, value in inputs.items() if value != value
+    ]
+    try:
+        rows.check({name: None if value != value else value for name, value in inputs.items()})
+    except ContractViolationError as error:
+        known = {problem.split(":")[0] for problem in problems}
+        problems += [problem for problem in error.problems if problem.split(":")[0] not in known]
+    if problems:
+        raise ContractViolationError("the row breaks the contract", problems=problems)
+
+
+def _lenient(body: bytes) -> object:
+    try:
+        return json.loads(body, parse_int=_integer)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _integer(text: str) -> int | float:
+    # Python refuses to read very long integers; as floats they are infinite, which the row check names.
+    return int(text) if len(text) < 400 else float(text)

@@ -1,0 +1,139 @@
+"""Follow the store: swap versions without a restart, and stop answering with one that is no longer trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from nbkit.errors import EvidenceError, NbkitError, PackageError
+from nbkit.registry import TrustStore
+from nbkit.serve._active import Active, load_active
+from nbkit.serve._store import PackageStore
+
+__all__ = ["Watcher"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+_POLL_SECONDS = 0.5
+
+_Stamp = tuple[int, int, int] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Watcher:
+    """Keeps the active version what store, trust file and clock say.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+    store : PackageStore
+        Where versions arrive.
+    trust_file : Path
+        Whose keys count; read again whenever it changes.
+    now : callable
+        The clock: aware, UTC.
+    serve : callable
+        Told the version to answer with, or None.
+    """
+
+    name: str
+    store: PackageStore
+    trust_file: Path
+    now: Callable[[], datetime]
+    serve: Callable[[Active | None], None]
+    active: Active | None = None
+    _seen: tuple[_Stamp, _Stamp] = field(default=(None, None))
+
+    async def follow(self) -> None:
+        """Look every half second until cancelled; files are read and verified on another thread."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            active = await asyncio.to_thread(self.check)
+            self._serve(active)
+
+    def begin(self) -> None:
+        """Load what is installed now, before the first request."""
+        self._serve(self.check())
+
+    def check(self) -> Active | None:
+        """Return the version to answer with, after verifying whatever changed since the last time.
+
+        Returns
+        -------
+        Active or None
+            The last good one where an update is refused; None where none is trusted.
+        """
+        seen = (_stamp(self.store.pointer(self.name)), _stamp(self.trust_file))
+        active = self.active
+        if seen != self._seen:
+            trust_changed = seen[1] != self._seen[1]
+            self._seen = seen
+            active = self._load(active, trust_changed=trust_changed)
+        if active is not None and self.now() >= active.expires_at:
+            self._alert(active.version, f"the evidence expired at {active.expires_at.isoformat()}: not served any more")
+            return None
+        return active
+
+    def _serve(self, active: Active | None) -> None:
+        if active is self.active:
+            return
+        before, self.active = self.active, active
+        self.serve(active)
+        if before is not None and before.batcher is not None:
+            before.batcher.close()
+        fields = {"model": self.name, "version": active.version if active else None}
+        _LOG.info("serving", extra={"fields": fields})
+
+    def _load(self, active: Active | None, *, trust_changed: bool) -> Active | None:
+        version = 0
+        try:
+            trust = TrustStore.load(self.trust_file)
+        except EvidenceError as error:
+            # Without a trust file nothing new is accepted; what was verified with the last one goes on.
+            self._alert(version, str(error))
+            return active
+        try:
+            installed = self.store.current(self.name)
+            if installed is None:
+                raise PackageError(f"{self.name}: nothing is installed", next_step=f"nbkit serve {self.name}")
+            version = installed.version
+            return load_active(
+                self.name,
+                installed=installed,
+                store=self.store,
+                trust=trust,
+                now=self.now(),
+                minimum_epoch=active.epoch if active else 0,
+            )
+        except NbkitError as error:
+            self._alert(version, f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - an update ends here: whatever a model raises, the last good one goes on
+            _LOG.exception("update failed", extra={"fields": {"model": self.name, "version": version}})
+            self._alert(version, f"{type(error).__name__}: {error}")
+        if active is not None and trust_changed:
+            try:
+                active.still_holds(name=self.name, trust=trust, now=self.now())
+            except EvidenceError as error:
+                self._alert(active.version, f"not served any more: {error}")
+                return None
+        return active
+
+    def _alert(self, version: int, reason: str) -> None:
+        _LOG.warning("version refused", extra={"fields": {"model": self.name, "version": version, "reason": reason}})
+        try:
+            self.store.alert(self.name, version=version, reason=reason, now=self.now())
+        except OSError as error:
+            _LOG.warning("alert not written", extra={"fields": {"model": self.name, "reason": str(error)}})
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,159 @@
+"""One scoring worker: a process that answers for one model, from the store and the ledger on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import signal
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nbkit.audit import Ledger
+from nbkit.serve._active import Active
+from nbkit.serve._app import App
+from nbkit.serve._service import Service
+from nbkit.serve._store import PackageStore
+from nbkit.serve._watch import Watcher
+
+__all__ = ["WorkerOptions", "run_worker"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+# What is being decided when the signal comes is answered; a model that hangs is not waited for any longer.
+_DRAIN_SECONDS = 10
+
+# Callers beyond this wait in the kernel or are told 503 by the server at once.
+_MOST_CONNECTIONS = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """Where a worker finds and keeps things.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+    store : Path
+        The package store.
+    trust : Path
+        The trust file.
+    ledger : Path
+        The audit ledger; this worker is its only writer.
+    ledger_key : Ed25519PrivateKey
+        Signs the ledger's checkpoints.
+    host : str
+        To listen on.
+    port : int
+        0 takes a free one; the log line ``listening`` names it.
+    """
+
+    name: str
+    store: Path
+    trust: Path
+    ledger: Path
+    ledger_key: Ed25519PrivateKey
+    host: str = "127.0.0.1"
+    port: int = 8000
+
+
+def run_worker(options: WorkerOptions) -> None:
+    """Answer until SIGTERM or SIGINT; then finish what has begun, close the ledger and return.
+
+    Parameters
+    ----------
+    options : WorkerOptions
+        Where things are.
+
+    Raises
+    ------
+    AuditError
+        The ledger cannot be written: nothing would be answered.
+    OSError
+        The address cannot be listened on.
+    """
+    ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now)
+    try:
+        service = Service(name=options.name, ledger=ledger, now=_now, new_id=_new_id)
+        watcher = _watcher(options, service=service)
+        watcher.begin()
+        with _listen(options.host, options.port) as listener:
+            server = uvicorn.Server(_config(_app(service, watcher)))
+            # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: None)
+            host, port = listener.getsockname()[:2]
+            _LOG.info("listening", extra={"fields": {"model": options.name, "host": host, "port": port}})
+            server.run(sockets=[listener])
+    finally:
+        ledger.close()
+        last = ledger.checkpoint
+        # A copy of the last signed root outside the ledger shows later whether it was cut back.
+        told = {"size": last.size, "root": last.root, "signature": last.signature} if last else {}
+        _LOG.info("ledger closed", extra={"fields": told})
+
+
+def _watcher(options: WorkerOptions, *, service: Service) -> Watcher:
+    def serve(active: Active | None) -> None:
+        service.active = active
+
+    return Watcher(
+        name=options.name, store=PackageStore(options.store), trust_file=options.trust, now=_now, serve=serve
+    )
+
+
+def _app(service: Service, watcher: Watcher) -> App:
+    following: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        following.append(asyncio.create_task(watcher.follow()))
+
+    async def stop() -> None:
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    return App(service, start=start, stop=stop)
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=_DRAIN_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_id() -> str:
+    # Time first: new ids lie at the end of the ledger's index, which keeps commits short.
+    return f"{int(_now().timestamp() * 1000):012x}{secrets.token_hex(10)}"
