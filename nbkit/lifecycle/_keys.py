@@ -50,7 +50,7 @@ def make_key(name: str, *, roles: tuple[str, ...], owner: str = "", settings: Se
     """
     if not roles:
         raise UsageError("a key needs a role", next_step=f"nbkit keys new {name} --role submitter")
-    trust = TrustStore.load(settings.trust_file) if settings.trust_file.exists() else TrustStore.empty()
+    trust = TrustStore.load(settings.trust_file) if settings.trust_file.exists() else TrustStore()
     public = new_key(name, directory=settings.keys)
     trusted = trust.add(
         public,
