@@ -73,13 +73,16 @@ def percentile(value: float, drawn: Floats, *, confidence: float) -> Estimate:
     return Estimate(value=value) if ends is None else Estimate(value=value, low=ends[0], high=ends[1])
 
 
-def basic(value: float, drawn: Floats, *, confidence: float) -> Estimate:
-    """Return the basic (reflected) interval, at least 0: for figures that resampling pushes upwards."""
+def centred(value: float, drawn: Floats, *, confidence: float) -> Estimate:
+    """Return the percentile interval moved by the resamples' own bias, at least 0.
+
+    For figures that are never negative and that every resample pushes upwards, such as a calibration error.
+    """
     ends = _quantiles(drawn, confidence=confidence)
     if ends is None:
         return Estimate(value=value)
-    low, high = max(0.0, 2 * value - ends[1]), max(0.0, 2 * value - ends[0])
-    return Estimate(value=value, low=min(low, value), high=max(high, value))
+    bias = float(np.nanmean(drawn)) - value
+    return Estimate(value=value, low=min(value, max(0.0, ends[0] - bias)), high=max(value, ends[1] - bias))
 
 
 def mean_by_table(amounts: Floats, *, confidence: float, resamples: int, rng: np.random.Generator) -> Estimate:

@@ -64,6 +64,8 @@ class Curves:
         Decline threshold and cost per case while the refer threshold stays (it is lowered where it would be above).
     refer_costs : tuple of (float, float)
         Refer threshold and cost per case while the decline threshold stays; it ends there.
+    highest_decline, lowest_refer : float
+        How far each threshold can move, while the other stays, before more cases are referred than people can review.
     """
 
     roc: Points
@@ -71,6 +73,8 @@ class Curves:
     histogram: tuple[HistogramBin, ...]
     decline_costs: Points
     refer_costs: Points
+    highest_decline: float
+    lowest_refer: float
 
 
 def confusion_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_]) -> tuple[ConfusionRow, ...]:
@@ -86,18 +90,32 @@ def confusion_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_]) -> tup
 
 
 def curves_of(
-    scores: Floats, labels: NDArray[np.bool_], *, thresholds: Thresholds, costs: Costs, confidence: float
+    scores: Floats,
+    labels: NDArray[np.bool_],
+    *,
+    thresholds: Thresholds,
+    costs: Costs,
+    review_capacity: float,
+    confidence: float,
 ) -> Curves:
     """Compute every curve."""
     ordered = Ordered.of(scores, labels)
     decline, refer = _cost_curves(ordered, thresholds=thresholds, costs=costs)
+    within_decline = [t for t, _ in decline if _referred(scores, thresholds.refer, t) <= review_capacity]
+    within_refer = [t for t, _ in refer if _referred(scores, t, thresholds.decline) <= review_capacity]
     return Curves(
         roc=_roc(ordered),
         reliability=_reliability(scores, labels, confidence=confidence),
         histogram=_histogram(scores, labels),
         decline_costs=decline,
         refer_costs=refer,
+        highest_decline=max(within_decline),
+        lowest_refer=min(within_refer),
     )
+
+
+def _referred(scores: Floats, refer: float, decline: float) -> float:
+    return float(((scores >= min(refer, decline)) & (scores < decline)).mean())
 
 
 def _roc(ordered: Ordered) -> Points:

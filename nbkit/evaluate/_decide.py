@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from nbkit.contract import Contract, Costs, Thresholds
@@ -36,7 +35,7 @@ class Scored(Protocol):
         """Which package it is."""
         ...
 
-    def score_frame(self, frame: pd.DataFrame, /) -> NDArray[np.float64]:
+    def score_frame(self, frame: Mapping[str, Sequence[object]], /) -> NDArray[np.float64]:
         """Return the score of every row."""
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -116,6 +117,7 @@ def evaluate_package(
         currency=contract.decision.costs.currency,
         refer=package.thresholds.refer,
         decline=package.thresholds.decline,
+        review_capacity=contract.decision.review_capacity,
         confidence=confidence,
         seed=seed,
         case_set=CaseSetFacts(
@@ -132,6 +134,7 @@ def evaluate_package(
             judged.labels,
             thresholds=package.thresholds,
             costs=contract.decision.costs,
+            review_capacity=contract.decision.review_capacity,
             confidence=confidence,
         ),
         slices=slices,
@@ -170,7 +173,9 @@ def _check_cases(cases: CaseSet, *, contract: Contract) -> None:
 
 def _judge(package: Scored, cases: CaseSet, *, costs_from: Contract) -> Judged:
     inputs = [column.name for column in package.contract.inputs]
-    scores = np.asarray(package.score_frame(cases.frame[inputs]), dtype=np.float64)
+    scores = np.asarray(
+        package.score_frame(cast("Mapping[str, Sequence[object]]", cases.frame[inputs])), dtype=np.float64
+    )
     _check_scores(scores, cases=cases)
     decisions = decisions_of(scores, thresholds=package.thresholds)
     money = costs_of(decisions, cases.labels, costs=costs_from.decision.costs)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from nbkit.contract import RowCheck
 from nbkit.errors import ContractViolationError
@@ -40,11 +39,8 @@ def _golden_result(package: Scored, case: GoldenCase, *, check: RowCheck, decide
 
 
 def _by_thresholds(package: Scored, row: Mapping[str, float | str | None]) -> Decision:
-    columns = {
-        column.name: pd.Series([row[column.name]], dtype="object" if column.type == "category" else "float64")
-        for column in package.contract.inputs
-    }
-    score = float(package.score_frame(pd.DataFrame(columns))[0])
+    columns = {column.name: [row[column.name]] for column in package.contract.inputs}
+    score = float(package.score_frame(columns)[0])
     number = int(decisions_of(np.array([score]), thresholds=package.thresholds)[0])
     return Decision(decision=DECISIONS[number], score=score)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nbkit.evaluate._bootstrap import (
     Floats,
     Ordered,
-    basic,
+    centred,
     collect,
     mean_by_table,
     percentile,
@@ -77,10 +77,10 @@ def measure(
         high=None if area.high is None else 2 * area.high - 1,
     )
     names = ("average_precision", "ks", "brier", "log_loss", "ece")
-    intervals = (percentile, basic, percentile, percentile, basic)
+    intervals = (percentile, centred, percentile, percentile, centred)
     found = {"auc": (area, "DeLong, logit scale"), "gini": (gini, "DeLong, logit scale")}
     for name, interval, value, row in zip(names, intervals, plain, drawn, strict=True):
-        method = f"{'percentile' if interval is percentile else 'basic'} bootstrap, {count:,} resamples"
+        method = f"{'percentile' if interval is percentile else 'centred percentile'} bootstrap, {count:,} resamples"
         found[name] = (interval(float(value), row, confidence=confidence), method)
     money = mean_by_table(judged.costs, confidence=confidence, resamples=resamples, rng=rng)
     found["expected_cost"] = (money, f"percentile bootstrap, {resamples:,} resamples")

@@ -58,6 +58,8 @@ class EvaluationResult:
         Of all costs.
     refer, decline : float
         The package's thresholds.
+    review_capacity : float
+        Share of decisions that people can review.
     confidence : float
         Of every interval.
     seed : int
@@ -92,6 +94,7 @@ class EvaluationResult:
     currency: str
     refer: float
     decline: float
+    review_capacity: float
     confidence: float
     seed: int
     case_set: CaseSetFacts
@@ -247,7 +250,7 @@ def _interval(metric: Metric, *, digits: int) -> str:
 
 
 def _sentence(group: GroupResult) -> str:
-    told = f"; about {group.n_that_would_tell:,} cases would tell" if group.n_that_would_tell else ""
+    told = f"; about {group.n_that_would_tell:,} cases of the group would tell" if group.n_that_would_tell else ""
     return f"approval of {group.attribute} {group.group!r} against {group.reference!r}: {group.reason}{told}"
 
 

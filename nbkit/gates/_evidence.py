@@ -237,5 +237,9 @@ def _group(group: Facts) -> str:
         return f"{name} (not measured)"
     interval = f"{group.number('low'):.2f} to {group.number('high'):.2f}"
     needed = group.value("n_that_would_tell")
-    told = f"; {needed:,} cases would tell" if isinstance(needed, int) and group.text("verdict") != "fail" else ""
+    told = (
+        f"; {needed:,} cases of the group would tell"
+        if isinstance(needed, int) and group.text("verdict") != "fail"
+        else ""
+    )
     return f"{name} is {group.number('impact_ratio'):.2f} of {group.text('reference')}'s ({interval}{told})"

@@ -68,7 +68,7 @@ def _limit(metric: str, *, limit: float, name: str, side: int) -> Gate:
         figures = f"{metric} is {value:.3f}{interval}"
         gap = (value - limit) * side
         if gap >= 0:
-            return passed(gate, f"{figures}, within the {word} {limit:.3f}")
+            return passed(gate, f"{figures}, {'reaching' if side > 0 else 'within'} the {word} {limit:.3f}")
         # At three digits a near miss would read "0.750, below the floor 0.750".
         if f"{value:.3f}" == f"{limit:.3f}":
             figures, shown = f"{metric} is {value!r}{interval}", repr(limit)
