@@ -125,6 +125,8 @@ def test_policy_comes_before_the_model(decide: zen.ZenDecision, contract: Contra
     assert declined == {"decision": "decline", "reason": "R09", "rule": "bankrupt-and-overcommitted"}
     referred = ruled(decide, contract, "before", unverifiable=True)
     assert referred == {"decision": "refer", "reason": "R11", "rule": "unverifiable"}
+    unknown = ruled(decide, contract, "before", meets_guidelines=None)
+    assert unknown == {"decision": "refer", "reason": "R10", "rule": "credit-history-not-assessed"}
     assert ruled(decide, contract, "after") == {}
 
 
