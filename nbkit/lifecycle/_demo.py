@@ -143,7 +143,7 @@ def demo(
     with step("new use case and keys"):
         new(_NAME, template="credit", directory=directory)
         for key, roles in _KEYS.items():
-            if not (settings.keys / f"{key}.key").exists():
+            if not (settings.keys / f"{key}.pem").exists():
                 make_key(key, roles=roles, settings=settings, now=_now())
     use_case = open_use_case(_NAME, base=directory)
     with step("run: train, package, evaluate, explain, register"):

@@ -191,7 +191,7 @@ def _standing(
     now: datetime,
 ) -> list[GateResult]:
     """Gates that no contract can leave out: unchanged files, the stage before, the champion it was compared with."""
-    results = []
+    results: list[GateResult] = []
     if "scan" not in [spec.gate for spec in package.contract.gates[stage]]:
         results += run_gates([GateSpec(gate="scan")], facts=facts)
     path = list(package.contract.rollout.path)

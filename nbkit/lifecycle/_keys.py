@@ -61,12 +61,12 @@ def make_key(name: str, *, roles: tuple[str, ...], owner: str = "", settings: Se
     )
     trusted.save(settings.trust_file)
     return KeyMade(
-        name=name, key_id=public.key_id, path=settings.keys / f"{name}.key", owner=owner or name, roles=roles
+        name=name, key_id=public.key_id, path=settings.keys / f"{name}.pem", owner=owner or name, roles=roles
     )
 
 
 def ledger_key(settings: Settings, *, now: datetime) -> SigningKey:
     """Return the key that signs the ledger's checkpoints on this machine, made when there is none."""
-    if not (settings.keys / f"{LEDGER_KEY}.key").exists():
+    if not (settings.keys / f"{LEDGER_KEY}.pem").exists():
         make_key(LEDGER_KEY, roles=("ledger",), settings=settings, now=now)
     return load_key(LEDGER_KEY, directory=settings.keys)

@@ -196,7 +196,7 @@ def _check_rows(use_case: UseCase, frame: pd.DataFrame) -> None:
     missing += [contract.target.column] if contract.target.column not in frame.columns else []
     if missing:
         raise ContractViolationError("training rows", problems=[f"$.{name}: missing" for name in missing])
-    problems = RowCheck(contract).problems_in({column.name: frame[column.name] for column in contract.inputs})
+    problems = RowCheck(contract).problems_in({column.name: frame[column.name].tolist() for column in contract.inputs})
     if problems:
         raise ContractViolationError("training rows", problems=problems, next_step="correct the rows or contract.yaml")
 

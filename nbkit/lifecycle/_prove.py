@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.audit import read_record, verify_ledger
+from nbkit.contract import RowCheck
 from nbkit.errors import NotInLedgerError, UsageError
 from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
@@ -66,7 +67,7 @@ def audit_verify(name: str, *, settings: Settings) -> LedgerChecked:
     """
     path = ledger_path(name, settings=settings)
     key = load_key(LEDGER_KEY, directory=settings.keys)
-    report = verify_ledger(path, public_key=key.public)
+    report = verify_ledger(path, public_key=key.secret.public_key())
     return LedgerChecked(
         name=name, path=path, records=report.records, checkpoints=report.checkpoints, problems=tuple(report.problems)
     )
@@ -150,7 +151,8 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
             f"{record_id}: fallback {record.fallback!r} answered ({record.fallback_cause}); there is no score to replay"
         )
     package = PackageStore(settings.store).package(record.package_digest)
-    decision = decide(package, record.inputs, rules=Rules.from_package(package))
+    row = RowCheck(package.contract).check(record.inputs)
+    decision = decide(package, row, rules=Rules.from_package(package))
     return Replayed(
         id=record.id,
         model=record.model,

@@ -38,7 +38,7 @@ def worker_command(name: str, *, settings: Settings, host: str, port: int, now: 
     return [
         sys.executable, "-m", "nbkit.serve", "--name", name, "--store", str(settings.store),
         "--trust", str(settings.trust_file), "--host", host, "--port", str(port),
-        "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.key"),
+        "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.pem"),
     ]  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def open_ui(*, settings: Settings, port: int, report: Callable[[str], None]) -> 
     registry = Registry(settings)
     for name in registry.names():
         for record in registry.versions(name):
-            if Stage.CANDIDATE.value in record.aliases:
+            if Stage.CANDIDATE.value in record.stages:
                 report(f"{name}@{record.version} waits for review: {registry.version_link(name, record.version)}")
     server = subprocess.Popen(ui_command(settings=settings, port=port), env={**os.environ, **UI_ENVIRONMENT})
     try:

@@ -38,7 +38,7 @@ class NbkitMagics(Magics):
         self._run_id = os.environ.get("NBKIT_RUN_ID", "")
         self._owns_run = False
 
-    @line_cell_magic  # type: ignore[untyped-decorator]  IPython has no types
+    @line_cell_magic  # type: ignore[untyped-decorator]
     def nbkit(self, line: str, cell: str | None = None) -> object:
         """From a notebook to a governed decision: ``%nbkit --help`` lists the verbs."""
         call = parse(line)

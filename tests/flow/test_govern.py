@@ -106,7 +106,7 @@ def test_a_promoted_version_is_served_and_shown_to_reviewers(live: Project) -> N
     assert lifecycle.sync("mortgage", settings=live.settings, now=now()).state in ("installed", "current")
     assert _served(live) == 1
     record = Registry(live.settings).version("mortgage", version=1)
-    assert "production" in record.aliases
+    assert "production" in record.stages
     assert record.tags["nbkit.stage"] == "production"
     assert record.tags["nbkit.gate.parity"].startswith("pass: ")
 

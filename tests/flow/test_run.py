@@ -40,7 +40,7 @@ def test_nbkit_run_registers_a_version_and_keeps_what_reviewers_read(project: Pr
     assert record.status == "FINISHED"
     assert record.tags["nbkit.version"] == "1"
     assert record.tags["mlflow.source.name"] == "train.ipynb"
-    assert record.params["max_iter"] == "40"
+    assert record.parameters["max_iter"] == "40"
     assert 0.5 < record.metrics["auc"] <= 1
     for page in ("report.html", "rationale.html", "notebook.html"):
         html = registry.read_artifact(run_id, page).decode()
