@@ -1,0 +1,362 @@
+"""Gates say pass, fail or cannot tell, always with a reason that a reviewer can read."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import nbkit.gates
+from nbkit.contract import GateSpec
+from nbkit.gates import (
+    GATES,
+    gate_from_spec,
+    require_at_least,
+    require_at_most,
+    require_cases,
+    require_fairness,
+    require_golden,
+    require_no_regression,
+    require_owner,
+    require_parity,
+    require_rationale,
+    require_scan,
+    run_gates,
+)
+from nbkit.records import Verdict
+
+PASS, FAIL, CANNOT_TELL = Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL
+A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+
+
+def group(**changes):
+    return {
+        "attribute": "race",
+        "group": "black",
+        "reference": "white",
+        "n": 60,
+        "impact_ratio": 0.95,
+        "low": 0.88,
+        "high": 1.02,
+        "verdict": "pass",
+        "n_that_would_tell": None,
+    } | changes
+
+
+def champion(**changes):
+    return {
+        "version": 3,
+        "case_set": A,
+        "auc_difference": {"value": 0.01, "low": 0.002, "high": 0.018},
+        "cost_difference": {"value": -12.5, "low": -20.0, "high": -5.0},
+        "verdict": "better",
+        "newly_wrong": 4,
+        "newly_right": 9,
+    } | changes
+
+
+def facts(**changes):
+    return {
+        "parity": {"compiled": True, "max_abs": 2e-16, "tolerance": 1e-12, "rows": 1200, "reason": ""},
+        "case_set": {"digest": A, "pinned": A, "cases": 597, "positives": 73},
+        "metrics": {
+            "auc": {"value": 0.83, "low": 0.77, "high": 0.88},
+            "ece": {"value": 0.03, "low": None, "high": None},
+        },
+        "golden": {"total": 2, "failed": []},
+        "champion": champion(),
+        "fairness": {"floor": 0.8, "groups": [group()]},
+        "rationale": {"written": True, "missing": [], "stale": []},
+        "owner": {"team": "Risk", "primary": "Ada", "deputy": "Sam"},
+        "scan": {"problems": []},
+    } | changes
+
+
+def test_every_exported_name_resolves():
+    for name in nbkit.gates.__all__:
+        assert getattr(nbkit.gates, name) is not None
+
+
+def test_every_gate_passes_on_good_facts():
+    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most")]
+    specs += [GateSpec(gate="at_least", metric="auc", value=0.75), GateSpec(gate="at_most", metric="ece", value=0.1)]
+    results = run_gates(specs, facts=facts())
+    assert len(results) == len(GATES)
+    assert [(result.gate, result.reason) for result in results if not result.passed] == []
+    assert all(result.reason for result in results)
+
+
+def test_every_gate_says_cannot_tell_when_its_facts_are_missing():
+    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most")]
+    specs += [GateSpec(gate="at_least", metric="auc", value=0.75), GateSpec(gate="at_most", metric="ece", value=0.1)]
+    for result in run_gates(specs, facts={}):
+        assert result.verdict is CANNOT_TELL
+        assert "is not among the facts" in result.reason
+        assert result.next_step
+
+
+def test_a_stage_without_gates_does_not_pass():
+    (result,) = run_gates([], facts=facts())
+    assert (result.verdict, result.reason) == (CANNOT_TELL, "no gate is listed for this stage")
+
+
+class TestSpecs:
+    def test_an_unknown_gate_names_the_nearest(self):
+        result = gate_from_spec(GateSpec(gate="fairnes"))(facts())
+        assert result.verdict is CANNOT_TELL
+        assert result.reason == "no gate is called 'fairnes'; did you mean 'fairness'?"
+        assert result.next_step == "correct gates in contract.yaml"
+
+    def test_an_unknown_gate_without_a_neighbour_lists_all(self):
+        reason = gate_from_spec(GateSpec(gate="zzz"))(facts()).reason
+        assert reason == f"no gate is called 'zzz'; the gates are {', '.join(GATES)}"
+
+    @pytest.mark.parametrize("spec", [{"metric": "auc"}, {"value": 0.5}, {}])
+    def test_a_limit_needs_metric_and_value(self, spec):
+        result = gate_from_spec(GateSpec(gate="at_least", **spec))(facts())
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "at_least needs a metric and a value")
+
+    @pytest.mark.parametrize("spec", [{"metric": "auc"}, {"value": 0.5}])
+    def test_other_gates_take_neither(self, spec):
+        result = gate_from_spec(GateSpec(gate="golden", **spec))(facts())
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "golden takes neither metric nor value")
+
+
+class TestLimits:
+    def test_the_reason_gives_figure_and_floor(self):
+        result = require_at_least("recall", 0.80)({"recall": 0.78})
+        assert (result.gate, result.verdict) == ("at_least:recall", FAIL)
+        assert result.reason == "recall is 0.780, below the floor 0.800"
+
+    def test_the_reason_gives_the_interval_when_there_is_one(self):
+        assert (
+            require_at_least("auc", 0.75)(facts()).reason == "auc is 0.830 (0.770 to 0.880), reaching the floor 0.750"
+        )
+        assert require_at_most("ece", 0.1)(facts()).reason == "ece is 0.030, within the ceiling 0.100"
+
+    def test_above_the_ceiling_fails(self):
+        result = require_at_most("ece", 0.02)(facts())
+        assert (result.verdict, result.reason) == (FAIL, "ece is 0.030, above the ceiling 0.020")
+
+    def test_a_near_miss_is_written_in_full(self):
+        reason = require_at_least("auc", 0.75)({"metrics": {"auc": 0.74999}}).reason
+        assert reason == "auc is 0.74999, below the floor 0.75"
+
+    @given(value=st.floats(allow_nan=False, allow_infinity=False), limit=st.floats(-1e6, 1e6))
+    @settings(deadline=None, derandomize=True)
+    def test_floor_and_ceiling_agree_with_comparison(self, value, limit):
+        given_facts = {"metrics": {"m": {"value": value, "low": value, "high": value}}}
+        assert require_at_least("m", limit)(given_facts).passed == (value >= limit)
+        assert require_at_most("m", limit)(given_facts).passed == (value <= limit)
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, None, "0.9", True, [0.9]])
+    def test_what_is_not_a_finite_number_never_passes(self, value):
+        for shape in ({"m": value}, {"metrics": {"m": value}}, {"metrics": {"m": {"value": value}}}):
+            for gate in (require_at_least("m", -1e9), require_at_most("m", 1e9)):
+                result = gate(shape)
+                assert result.verdict is CANNOT_TELL
+                assert "not a finite number" in result.reason
+
+    @pytest.mark.parametrize("limit", [math.nan, math.inf, True])
+    def test_a_limit_that_is_not_a_finite_number_never_passes(self, limit):
+        result = require_at_least("auc", limit)(facts())
+        assert result.verdict is CANNOT_TELL
+        assert result.reason == f"the floor is {limit!r}, not a finite number"
+
+
+class TestParity:
+    def test_a_difference_above_the_tolerance_fails(self):
+        result = require_parity()(facts(parity=facts()["parity"] | {"max_abs": 3e-9}))
+        assert result.verdict is FAIL
+        assert result.reason == (
+            "plan and fitted model differ by at most 3.0e-09 on 1,200 rows, above the tolerance 1.0e-12"
+        )
+
+    def test_a_model_without_a_plan_passes_when_it_says_why(self):
+        result = require_parity()({"parity": {"compiled": False, "reason": "SVC has no exact plan"}})
+        assert result.verdict is PASS
+        assert (
+            result.reason == "not compiled (SVC has no exact plan); the fitted model itself is served in micro-batches"
+        )
+
+    @pytest.mark.parametrize(
+        ("parity", "reason"),
+        [
+            ({"compiled": False, "reason": " "}, "the model is not compiled and the package does not say why"),
+            ({"compiled": "yes"}, "parity.compiled is 'yes', neither true nor false"),
+            ({"compiled": True, "rows": 0}, "plan and fitted model were compared on no row"),
+            ({"compiled": True, "rows": -1}, "parity.rows is -1, not a count"),
+            ({"compiled": True, "rows": 5, "max_abs": math.nan}, "parity.max_abs is nan, not a finite number"),
+            (
+                {"compiled": True, "rows": 5, "max_abs": -1.0, "tolerance": 1e-12},
+                "plan and fitted model differ by at most -1.0e+00 on 5 rows: a difference cannot be negative",
+            ),
+        ],
+    )
+    def test_what_is_not_known_never_passes(self, parity, reason):
+        result = require_parity()({"parity": parity})
+        assert (result.verdict, result.reason) == (CANNOT_TELL, reason)
+
+
+class TestCases:
+    def test_another_case_set_than_the_pinned_fails(self):
+        result = require_cases()(facts(case_set={"digest": B, "pinned": A, "cases": 5, "positives": 2}))
+        assert (result.verdict, result.reason) == (
+            FAIL,
+            "evaluated on bbbbbbbbbbbb, but the contract pins aaaaaaaaaaaa",
+        )
+
+    @pytest.mark.parametrize(("digest", "pinned"), [("", ""), (A, ""), ("", A)])
+    def test_nothing_pinned_never_passes(self, digest, pinned):
+        result = require_cases()(facts(case_set={"digest": digest, "pinned": pinned, "cases": 5, "positives": 2}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "the contract pins no case set")
+
+    @pytest.mark.parametrize("positives", [0, 5])
+    def test_one_label_only_never_passes(self, positives):
+        result = require_cases()(facts(case_set={"digest": A, "pinned": A, "cases": 5, "positives": positives}))
+        assert result.verdict is CANNOT_TELL
+        assert result.reason == f"{positives} of 5 cases are positive: both labels are needed"
+
+
+class TestGolden:
+    def test_failed_cases_are_named(self):
+        failed = [{"id": f"case-{n}", "problem": "expected approve, got decline"} for n in range(5)]
+        result = require_golden()(facts(golden={"total": 9, "failed": failed}))
+        assert result.verdict is FAIL
+        assert result.reason.startswith("5 of 9 golden cases failed: case-0: expected approve, got decline, case-1")
+        assert result.reason.endswith("and 2 more")
+
+    def test_no_case_at_all_never_passes(self):
+        result = require_golden()(facts(golden={"total": 0, "failed": []}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "there is no golden case")
+
+    def test_a_malformed_list_never_passes(self):
+        result = require_golden()(facts(golden={"total": 1, "failed": ["case-1"]}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "golden.failed is ['case-1'], not a list of entries")
+
+
+class TestRegression:
+    def test_no_champion_passes_and_says_so(self):
+        result = require_no_regression()(facts(champion=None))
+        assert (result.verdict, result.reason) == (PASS, "there is no champion yet: nothing to be worse than")
+
+    def test_better_passes_with_the_differences(self):
+        assert require_no_regression()(facts()).reason == (
+            "better than version 3 on the same cases: AUC +0.010 (+0.002 to +0.018), "
+            "cost per case -12.50 (-20.00 to -5.00), 4 newly wrong, 9 newly right"
+        )
+
+    def test_no_difference_passes(self):
+        result = require_no_regression()(facts(champion=champion(verdict="no difference")))
+        assert result.passed
+        assert result.reason.startswith("like version 3 on the same cases")
+
+    def test_worse_fails(self):
+        result = require_no_regression()(facts(champion=champion(verdict="worse")))
+        assert result.verdict is FAIL
+        assert result.reason.startswith("worse than version 3 on the same cases")
+
+    def test_a_champion_scored_on_other_cases_never_passes(self):
+        result = require_no_regression()(facts(champion=champion(case_set=B)))
+        assert (result.verdict, result.reason) == (
+            CANNOT_TELL,
+            "version 3 was scored on bbbbbbbbbbbb, this one on aaaaaaaaaaaa",
+        )
+
+    @pytest.mark.parametrize(
+        ("extra", "why"),
+        [
+            ({"reason": "the cases lack its inputs x"}, "the cases lack its inputs x"),
+            ({}, "the intervals are too wide"),
+        ],
+    )
+    def test_cannot_tell_never_passes(self, extra, why):
+        told = champion(verdict="cannot tell", auc_difference=None, cost_difference=None) | extra
+        result = require_no_regression()(facts(champion=told))
+        assert (result.verdict, result.reason) == (
+            CANNOT_TELL,
+            f"whether it is worse than version 3 cannot be told: {why}",
+        )
+
+
+class TestFairness:
+    def test_a_group_below_the_floor_fails_and_is_named(self):
+        groups = [group(), group(group="asian", impact_ratio=0.6, low=0.5, high=0.7, verdict="fail")]
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": groups}))
+        assert result.verdict is FAIL
+        assert result.reason == (
+            "approval of race asian is 0.60 of white's (0.50 to 0.70): surely below the floor 0.80"
+        )
+
+    def test_too_few_cases_say_how_many_would_tell(self):
+        unsure = group(impact_ratio=0.76, low=0.64, high=0.92, verdict="cannot tell", n_that_would_tell=1942)
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [unsure]}))
+        assert result.verdict is CANNOT_TELL
+        assert result.reason == (
+            "approval of race black is 0.76 of white's (0.64 to 0.92; 1,942 cases of the group would tell): "
+            "too few cases to tell about the floor 0.80"
+        )
+
+    def test_a_group_that_was_not_measured_never_passes(self):
+        absent = group(impact_ratio=None, low=None, high=None, verdict="cannot tell")
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [absent]}))
+        assert result.verdict is CANNOT_TELL
+        assert "race black (not measured)" in result.reason
+
+    def test_an_unknown_verdict_never_passes(self):
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [group(verdict="fine")]}))
+        assert result.verdict is CANNOT_TELL
+
+    def test_no_group_never_passes(self):
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": []}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "no protected group was measured")
+
+
+class TestDocumentsAndPeople:
+    @pytest.mark.parametrize(
+        ("rationale", "reason"),
+        [
+            ({"written": False, "missing": [], "stale": []}, "no rationale is written"),
+            ({"written": True, "missing": ["data", "threshold"], "stale": []}, "the rationale lacks: data, threshold"),
+            ({"written": True, "missing": [], "stale": ["auc"]}, "no longer agrees with the figures: auc"),
+        ],
+    )
+    def test_an_incomplete_rationale_fails(self, rationale, reason):
+        result = require_rationale()(facts(rationale=rationale))
+        assert (result.verdict, result.reason, result.next_step) == (FAIL, reason, "%%nbkit rationale NAME")
+
+    @pytest.mark.parametrize("missing", [None, "data", [1]])
+    def test_a_malformed_rationale_never_passes(self, missing):
+        result = require_rationale()(facts(rationale={"written": True, "missing": missing, "stale": []}))
+        assert (result.verdict, result.reason) == (
+            CANNOT_TELL,
+            f"rationale.missing is {missing!r}, not a list of text",
+        )
+
+    @pytest.mark.parametrize(
+        ("owner", "reason"),
+        [
+            ({"team": " ", "primary": "Ada", "deputy": ""}, "nobody is named as team, deputy"),
+            ({"team": "Risk", "primary": "Ada", "deputy": "ada"}, "Ada is primary and deputy"),
+        ],
+    )
+    def test_a_model_without_two_people_fails(self, owner, reason):
+        result = require_owner()(facts(owner=owner))
+        assert (result.verdict, result.reason) == (FAIL, reason)
+
+    def test_a_person_who_is_not_text_never_passes(self):
+        result = require_owner()(facts(owner={"team": "Risk", "primary": 7, "deputy": "Sam"}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "owner.primary is 7, not text")
+
+    def test_findings_of_the_scan_fail(self):
+        result = require_scan()(facts(scan={"problems": ["os.system in model.skops"]}))
+        assert (result.verdict, result.reason) == (FAIL, "1 found in the package: os.system in model.skops")
+
+
+def test_importing_gates_loads_nothing_heavy():
+    heavy = ("mlflow", "shap", "pandas", "sklearn", "skops")
+    code = f"import nbkit.gates, sys; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
