@@ -12,6 +12,7 @@ import rfc8785
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from nbkit.contract._descriptions import DESCRIPTIONS
 from nbkit.contract._model import CONTRACT_FORMAT, Contract
 from nbkit.contract._yaml import Document, path_text, read_document
 from nbkit.errors import ContractError
@@ -146,6 +147,10 @@ def contract_schema() -> dict[str, object]:
     'urn:nbkit:contract:1'
     """
     schema = Contract.model_json_schema()
+    for block, keys in DESCRIPTIONS.items():
+        properties = (schema if block == "Contract" else schema["$defs"][block])["properties"]
+        for key, description in keys.items():
+            properties[key]["description"] = description
     heading = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:nbkit:contract:{CONTRACT_FORMAT}",

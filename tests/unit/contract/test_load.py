@@ -302,6 +302,16 @@ def test_the_schema_accepts_the_contract_and_refuses_an_unknown_key(contract_tex
     assert contract_schema()["title"] == "nbkit contract, format 1"
 
 
+def test_every_key_is_described_for_editors() -> None:
+    schema = contract_schema()
+    blocks = {"Contract": schema} | schema["$defs"]  # type: ignore[operator]
+    keys = {
+        f"{name}.{key}": value for name, block in blocks.items() for key, value in block.get("properties", {}).items()
+    }
+    assert len(keys) > 70
+    assert [key for key, value in keys.items() if not value.get("description")] == []
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

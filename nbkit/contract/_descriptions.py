@@ -1,0 +1,114 @@
+"""What each key of ``contract.yaml`` means, for editors; ``docs/reference/contract.md`` says it at length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
+    "Contract": {
+        "format": "format number of this file",
+        "name": "name of the model in the registry and of the use-case folder",
+        "kind": "tabular, or llm",
+        "title": "one line for people",
+        "owner": "who answers for the model",
+        "impact": "high impact needs two approvers for every move, otherwise one",
+        "purpose": "what is decided about whom, and what the model is not for",
+        "jurisdictions": "where decisions are made, as country codes",
+        "target": "the column that is predicted",
+        "inputs": "the columns that the model is given, in order",
+        "protected": "attributes that are never inputs and only measure fairness",
+        "decision": "how a score becomes a decision",
+        "serve": "how a decision is answered in time",
+        "evaluate": "what every version is judged on",
+        "gates": "checks before each stage of rollout.path",
+        "required_reasons": "which kinds of reason people must have written",
+        "fairness": "limits on how decisions may differ between groups",
+        "monitor": "what is watched once the model decides",
+        "rollout": "the stages that a version passes",
+        "retrain": "how the model is made again",
+        "audit": "what is recorded of every decision",
+        "budget": "what decisions may cost",
+    },
+    "Owner": {
+        "team": "the team that answers for the model",
+        "primary": "the person who answers for it",
+        "deputy": "another person, who answers when that one is gone",
+    },
+    "Target": {
+        "column": "name of the column",
+        "positive": "the value that the score is the probability of",
+        "meaning": "what the positive class is, in words",
+    },
+    "Input": {
+        "name": "name of the column",
+        "type": "number, integer, boolean (true, false, 1, 0) or category (text)",
+        "meaning": "what it is, in words",
+        "unit": "unit of a number",
+        "minimum": "lowest value that is accepted",
+        "maximum": "highest value that is accepted",
+        "categories": "every text that is accepted",
+        "nullable": "whether the value may be missing",
+        "pii": "personal data: values are never repeated in errors",
+    },
+    "Protected": {
+        "name": "name of the column",
+        "meaning": "what it is, in words",
+    },
+    "Thresholds": {
+        "refer": "lowest score that a person looks at",
+        "decline": "lowest score that is declined",
+    },
+    "Costs": {
+        "currency": "ISO 4217 code",
+        "approve": "what approving loses",
+        "refer": "what asking a person loses",
+        "decline": "what declining loses",
+    },
+    "DecisionBlock": {
+        "thresholds": "optimize: chosen by lowest expected cost on validation rows; or fixed",
+        "costs": "money lost per decision and label",
+    },
+    "Serve": {
+        "deadline_ms": "milliseconds within which an answer is due",
+        "fallback": "who answers instead of the model, in order",
+        "default": "what the fallback 'default' answers",
+        "rules": "decision table (GoRules JSON) in the use-case folder",
+    },
+    "Evaluate": {
+        "golden": "folder of golden cases",
+        "slices": "inputs or protected attributes by which results are broken down",
+        "confidence": "level of every interval",
+        "resamples": "bootstrap resamples",
+    },
+    "GateSpec": {
+        "gate": "name of the gate",
+        "metric": "which metric, for at_least and at_most",
+        "value": "its floor or ceiling",
+    },
+    "Fairness": {
+        "impact_ratio_floor": "lowest approval rate of a group over that of the reference group",
+        "minimum_group": "smaller groups give no verdict",
+    },
+    "Monitor": {
+        "psi_ceiling": "population stability index above which an input has drifted",
+        "alert": "who is told",
+    },
+    "Rollout": {
+        "path": "from staging to production, in order",
+        "shadow_days": "days of scoring without answering",
+        "canary_shares": "shares of traffic that a canary answers, one after another",
+        "evidence_valid_days": "days after which a promotion must be renewed",
+    },
+    "Retrain": {
+        "notebook": "notebook that trains the model",
+        "cadence": "how often, in words",
+    },
+    "Audit": {
+        "retention_years": "years that records are kept",
+        "payload": "full: inputs are recorded; none: they are not",
+        "when_unavailable": "fail_closed: what cannot be recorded is not answered",
+    },
+    "Budget": {
+        "per_decision_usd": "highest cost of one decision",
+    },
+}
