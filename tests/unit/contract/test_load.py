@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbkit.contract import Contract, contract_schema, load_contract, parse_contract
+from nbkit.contract import Contract, Thresholds, contract_schema, load_contract, parse_contract
 from nbkit.contract._load import shown
 from nbkit.errors import ContractError
 
@@ -35,6 +35,11 @@ def test_a_contract_is_read_from_its_file(tmp_path: Path, contract_text: str, co
 
 def test_norway_is_a_country_and_not_false(contract: Contract) -> None:
     assert contract.jurisdictions == ("NO",)
+
+
+def test_thresholds_can_be_fixed(contract_text: str) -> None:
+    text = contract_text.replace("decision:", "decision:\n  thresholds: {refer: 0.2, decline: 0.6}")
+    assert parse_contract(text, source="x").decision.thresholds == Thresholds(refer=0.2, decline=0.6)
 
 
 def test_json_is_yaml_too(contract_text: str, contract: Contract) -> None:
