@@ -133,19 +133,18 @@ def _steps(model: Any) -> Iterator[Any]:
 
 
 def _in_fitted_order(model: Any, *, inputs: Sequence[Input]) -> list[Input]:
-    if not hasattr(model, "feature_names_in_"):
-        if model.n_features_in_ != len(inputs):
-            raise NotCompilableError(
-                f"the model was fitted on {model.n_features_in_} columns, the contract has {len(inputs)}"
-            )
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:
+        # A pipeline that begins with "passthrough" does not say; its next step will.
+        width = getattr(model, "n_features_in_", len(inputs))
+        if width != len(inputs):
+            raise NotCompilableError(f"the model was fitted on {width} columns, the contract has {len(inputs)} inputs")
         return list(inputs)
     by_name = {item.name: item for item in inputs}
-    absent = [str(name) for name in model.feature_names_in_ if name not in by_name]
+    absent = [str(name) for name in names if name not in by_name]
     if absent:
-        raise NotCompilableError(
-            f"the model was fitted on columns that are no inputs of the contract: {', '.join(absent)}"
-        )
-    return [by_name[name] for name in model.feature_names_in_]
+        raise NotCompilableError(f"the model was fitted on columns that the contract lacks: {', '.join(absent)}")
+    return [by_name[name] for name in names]
 
 
 def _cell(item: Input) -> Cell:

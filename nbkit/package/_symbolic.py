@@ -142,8 +142,6 @@ def chosen_places(selection: Any, *, names: Sequence[str], width: int) -> list[i
             stop = width if selection.stop is None else names.index(selection.stop) + 1
             return list(range(width))[start : stop : selection.step]
         return list(range(width))[selection]
-    if isinstance(selection, str):
-        return [names.index(selection)]
     values = np.atleast_1d(np.asarray(selection, dtype=object)).tolist()
     if values and all(isinstance(value, (bool, np.bool_)) for value in values):
         return [index for index, wanted in enumerate(values) if wanted]
