@@ -15,7 +15,7 @@ from nbkit.contract import RowCheck, Thresholds
 from nbkit.errors import ContractViolationError, UsageError
 from nbkit.lifecycle._usecase import UseCase, write_atomically
 from nbkit.lifecycle._view import Result, View, number
-from nbkit.package import Package, write_package
+from nbkit.package import Package
 from nbkit.registry import Registry
 from nbkit.settings import Settings
 
@@ -145,6 +145,8 @@ def package(
     PackageError
         The model cannot be packaged.
     """
+    from nbkit.package import write_package
+
     contract = use_case.contract
     _check_rows(use_case, training)
     thresholds, facts = _thresholds(use_case, model, validation)
