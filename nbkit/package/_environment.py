@@ -28,7 +28,7 @@ def requirements(*, libraries: set[str]) -> str:
     str
         One pin a line, sorted.
     """
-    boosters = [next(filter(_installed, _BY_LIBRARY[library])) for library in libraries & _BY_LIBRARY.keys()]
+    boosters = [name for library in libraries for name in _BY_LIBRARY.get(library, ()) if _installed(name)]
     names = [*_ALWAYS, *boosters]
     return "".join(f"{name}=={version(name)}\n" for name in sorted(names))
 

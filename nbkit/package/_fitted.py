@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import skops.io
 from numpy.typing import NDArray
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from nbkit.contract import Input
 from nbkit.errors import PackageError
@@ -25,12 +24,11 @@ TRUSTED_TYPES = (
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "numpy.dtype",
-    "sklearn._loss.link.Interval",
-    "sklearn._loss.link.LogitLink",
-    "sklearn._loss.loss.HalfBinomialLoss",
     "sklearn.calibration._CalibratedClassifier",
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.feature_selection._univariate_selection.f_classif",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
     "xgboost.core.Booster",
@@ -95,11 +93,9 @@ def load_model(content: bytes) -> Any:
     PackageError
         It holds other types.
     """
-    try:
-        return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
-    except UntrustedTypesFoundException:
-        _refuse_untrusted(content)
-        raise
+    # Asked first, so that the refusal names every stranger.
+    _refuse_untrusted(content)
+    return skops.io.loads(content, trusted=list(TRUSTED_TYPES))
 
 
 def _refuse_untrusted(content: bytes) -> None:
@@ -141,7 +137,10 @@ def model_frame(columns: Table, *, inputs: Sequence[Input], shape: FrameShape) -
             continue
         texts = categories(columns[item.name], name=item.name)
         if item.name in shape.levels:
-            made[item.name] = pd.Categorical(texts, categories=list(shape.levels[item.name]))
+            levels = shape.levels[item.name]
+            # pandas is about to refuse unknown levels; to the model they have always been missing.
+            known = [text if text in levels else None for text in texts]
+            made[item.name] = pd.Categorical(known, categories=list(levels))
         else:
             made[item.name] = np.array([missing if text is None else text for text in texts], dtype=object)
     return pd.DataFrame({name: pd.Series(values, dtype=_kind(values)) for name, values in made.items()})

@@ -21,6 +21,8 @@ PLAN_FORMAT = 1
 PLAN_FILE = "plan.json"
 TREES_FILE = "trees.treelite"
 
+_NO_NUMBER = "the score is no number: an input is too large for the model's arithmetic"
+
 
 class Plan:
     """A fitted model as float64 preprocessing and trees or a dot product.
@@ -127,10 +129,7 @@ class Plan:
         ContractViolationError
             An input is absent, or the model was fitted to refuse its value.
         """
-        cells = self._rows.cells(row)
-        if not self._engine.takes_missing:
-            self._refuse_missing(cells)
-        margin = self._engine.one(cells)
+        margin = self._margin(row)
         if self._engine.link == "identity":
             return margin
         return sigmoid(margin) if self._sign > 0 else 1.0 - sigmoid(margin)
@@ -153,10 +152,17 @@ class Plan:
         ContractViolationError
             As `score`.
         """
+        return self._sign * self._margin(row)
+
+    def _margin(self, row: Mapping[str, Scalar]) -> float:
         cells = self._rows.cells(row)
         if not self._engine.takes_missing:
             self._refuse_missing(cells)
-        return self._sign * self._engine.one(cells)
+        margin = self._engine.one(cells)
+        # Compared with thresholds, NaN would approve.
+        if margin != margin:
+            raise ContractViolationError(_NO_NUMBER)
+        return margin
 
     def transform(self, row: Mapping[str, Scalar]) -> NDArray[np.float64]:
         """Return the model's row, shape (columns,), before the cast that some trees ask for.
@@ -221,6 +227,8 @@ class Plan:
             for cells in matrix[np.isnan(matrix).any(axis=1)][:1]:
                 self._refuse_missing(cells.tolist())
         margins = self._engine.many(matrix)
+        if np.isnan(margins).any():
+            raise ContractViolationError(_NO_NUMBER)
         if self._engine.link == "identity":
             return margins
         positive = self._sign > 0

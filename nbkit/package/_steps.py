@@ -167,7 +167,7 @@ def step_to_json(step: Step, *, domains: list[tuple[Level, ...]]) -> dict[str, o
             return {"step": step.kind, "value": step.value}
         case Clip():
             return {"step": "clip", "low": step.low, "high": step.high}
-        case Lookup():
+        case _:
             domain = tuple(sorted(step.domain, key=lambda level: (isinstance(level, str), level)))
             if domain not in domains:
                 domains.append(domain)

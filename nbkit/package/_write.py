@@ -169,6 +169,8 @@ def write_package(
 def _draft(
     model: Any, *, contract: Contract, training: pd.DataFrame, compared: pd.DataFrame, thresholds: Thresholds
 ) -> _Draft:
+    for frame in (training, compared):
+        contract_rows(frame.head(1), contract=contract)  # Names every absent input at once.
     try:
         positive = positive_place(model, positive=contract.target.positive)
         shape = frame_shape(training, none_is_missing=none_is_missing(model), inputs=contract.inputs)
@@ -192,7 +194,6 @@ def _draft(
 
 
 def _compile(model: Any, *, contract: Contract, frame: pd.DataFrame, thresholds: Thresholds) -> _Compiled:
-    contract_rows(frame.head(1), contract=contract)  # Names every absent input at once.
     try:
         plan = compile_plan(model, inputs=contract.inputs, positive=contract.target.positive)
     except NotCompilableError as error:

@@ -142,6 +142,7 @@ def write(tmp_path: Path, contract: Contract, table: pd.DataFrame) -> Callable[.
             "git_commit": "c0ffee",
             "created_at": datetime(2026, 11, 23, tzinfo=UTC),
         }
-        return write_package(given.pop("directory", tmp_path / "package"), **(given | changes))
+        directory = changes.pop("directory", tmp_path / "package")
+        return write_package(directory, **(given | changes))
 
     return write

@@ -87,7 +87,8 @@ PREPARED: dict[str, Callable[[], Any]] = {
         make_pipeline(SimpleImputer(strategy="constant", fill_value=-1), RobustScaler()), one_hot(drop="first")
     ),
     "ordinal with codes": lambda: columns(
-        SimpleImputer(strategy="most_frequent"), codes(unknown_value=-2, encoded_missing_value=-1)
+        make_pipeline(SimpleImputer(strategy="most_frequent"), MinMaxScaler()),
+        codes(unknown_value=-2, encoded_missing_value=-1),
     ),
     "scaled after encoding": lambda: make_pipeline(
         columns(SimpleImputer(), one_hot(drop="if_binary")), StandardScaler()

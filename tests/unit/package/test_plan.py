@@ -96,6 +96,20 @@ def test_a_model_without_missing_values_refuses_them_by_name(contract: Contract,
         assert plan.score_columns({name: [0.5] for name in row})[0] == plan.score(dict.fromkeys(row, 0.5))
 
 
+def test_a_score_that_is_no_number_is_an_error_and_no_approval() -> None:
+    inputs = [PlanInput(name=name, type="number") for name in "ab"]
+    columns = [PlanColumn(source=name) for name in "ab"]
+    engine = LinearEngine(coefficients=(1e10, -1e10), intercept=0.0)
+    plan = Plan(family="Own", tolerance=0.0, inputs=inputs, columns=columns, engine=engine)
+    with pytest.raises(ContractViolationError, match="the score is no number: an input is too large"):
+        plan.score({"a": 1e300, "b": 1e300})
+    with (
+        np.errstate(over="ignore", invalid="ignore"),
+        pytest.raises(ContractViolationError, match="the score is no number"),
+    ):
+        plan.score_columns({"a": [1.0, 1e300], "b": [1.0, 1e300]})
+
+
 def test_no_rows_give_no_scores(hist: Plan, linear: Plan, table: pd.DataFrame) -> None:
     for plan in (hist, linear):
         assert plan.score_columns(table.head(0)).shape == (0,)
