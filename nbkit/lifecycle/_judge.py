@@ -16,6 +16,7 @@ from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
 from nbkit.package import Package, load_package
 from nbkit.registry import Registry
+from nbkit.serve import Rules, decide
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,12 +108,15 @@ def evaluate(
     cases = load_cases(use_case.directory, contract=contract)
     golden = load_golden(use_case.directory / contract.evaluate.golden)
     champion = verified_champion(contract.name, settings=settings, now=now)
+    # Golden cases are decided as the service decides them: with rules and reasons.
+    rules = Rules.from_package(candidate)
     result = evaluate_package(
         candidate,
         cases=cases,
         golden=golden,
         champion=champion.package if champion else None,
         champion_version=champion.version if champion else None,
+        decide=lambda row: decide(candidate, row, rules=rules),
         progress=progress or no_progress,
     )
     write_atomically(build.evaluation, result.to_json())
