@@ -1,0 +1,23 @@
+"""The document that a reviewer reads: why this model, these data, this threshold; and what moves its scores."""
+
+from __future__ import annotations
+
+from nbkit.package import ReasonBook, load_reasons
+from nbkit.rationale._document import RATIONALE_FORMAT, Rationale, write_rationale
+from nbkit.rationale._explain import Dependence, Explanation, explain_package
+from nbkit.rationale._reason import REASON_KINDS, Reason, contradictions, render_reason
+
+__all__ = [
+    "RATIONALE_FORMAT",
+    "REASON_KINDS",
+    "Dependence",
+    "Explanation",
+    "Rationale",
+    "Reason",
+    "ReasonBook",
+    "contradictions",
+    "explain_package",
+    "load_reasons",
+    "render_reason",
+    "write_rationale",
+]

@@ -1,0 +1,202 @@
+"""The chapters on what was measured: performance, thresholds, what moves the score, reasons, fairness."""
+
+from __future__ import annotations
+
+from nbkit.rationale._blocks import Block, Figure, Paragraph, Section, Table
+from nbkit.rationale._facts import Facts, entries, figure, find, mapping, number, percent, plain, size, text
+from nbkit.rationale._figures import cost_figure, dependence_figure, importance_figure
+from nbkit.rationale._source import Source
+from nbkit.rationale._verdict import groups, interval
+
+METRICS = {
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "gini": "Gini",
+    "ks": "KS",
+    "brier": "Brier score",
+    "log_loss": "Log loss",
+    "ece": "Calibration error (ECE)",
+    "expected_cost": "Expected cost per case",
+    "approval_rate": "Approved",
+    "refer_rate": "Referred to a person",
+    "decline_rate": "Declined",
+}
+_SHARES = ("approval_rate", "refer_rate", "decline_rate")
+_MOST_SLICES = 30
+
+
+def performance(source: Source) -> Section:
+    """Show every metric with its interval, the decisions by label, and the slices."""
+    metrics = mapping(source.facts, "metrics")
+    order = [*(name for name in METRICS if name in metrics), *(name for name in metrics if name not in METRICS)]
+    rows = tuple(
+        (METRICS.get(name, name.replace("_", " ")), *_estimate(mapping(metrics, name), share=name in _SHARES))
+        for name in order
+    )
+    blocks: list[Block] = [
+        Table(
+            columns=("Metric", "Value", "Low", "High"),
+            rows=rows,
+            caption=f"On the frozen cases, with {source.confidence} intervals",
+            figures=frozenset({1, 2, 3}),
+        )
+    ]
+    confusion = entries(source.result, "confusion")
+    if confusion:
+        blocks.append(
+            Table(
+                columns=("Decision", "Turned out positive", "Turned out negative"),
+                rows=tuple(
+                    (text(row, "decision"), figure(find(row, "positive")), figure(find(row, "negative")))
+                    for row in confusion
+                ),
+                caption=f"Decisions by what turned out true (positive: {source.contract.target.meaning})",
+                figures=frozenset({1, 2}),
+            )
+        )
+    slices = entries(source.result, "slices")
+    if slices:
+        blocks.append(_slices(slices))
+    return Section(name="performance", title="Performance", blocks=tuple(blocks))
+
+
+def threshold(source: Source) -> Section:
+    """Say where the thresholds lie, how they were chosen, and what errors cost."""
+    thresholds, costs = source.package.thresholds, source.contract.decision.costs
+    chosen = mapping(source.package.manifest, "threshold_facts")
+    method = text(chosen, "method") or "not recorded"
+    capacity = percent(source.contract.decision.review_capacity, digits=0)
+    words = (
+        f"Decline from {figure(thresholds.decline)}, refer from {figure(thresholds.refer)}: {method}. At most"
+        f" {capacity} of decisions can be reviewed by people."
+    )
+    rows = tuple(
+        (name, figure(float(row.positive)), figure(float(row.negative)))
+        for name, row in (("approve", costs.approve), ("refer", costs.refer), ("decline", costs.decline))
+    )
+    table = Table(
+        columns=("Decision", "if positive", "if negative"),
+        rows=rows,
+        caption=f"The cost matrix: {costs.currency} lost by one decision, by what turned out true",
+        figures=frozenset({1, 2}),
+    )
+    blocks: list[Block] = [*source.write("threshold"), Paragraph(text=words), table]
+    curve = find(chosen, "curve")
+    points = [(float(x), float(y)) for x, y in curve] if isinstance(curve, list) else []
+    if len(points) > 2:
+        picture = cost_figure(points, marks={"decline": thresholds.decline}, currency=costs.currency)
+        caption = "The lowest cost per validation row that each decline threshold allows, with the chosen one marked"
+        blocks.append(Figure(pictures=(picture,), caption=caption))
+    return Section(name="threshold", title="Thresholds and costs", blocks=tuple(blocks))
+
+
+def explanation(source: Source) -> Section:
+    """Show what moves the score, and how that was checked."""
+    found = source.explanation
+    bars = importance_figure(found.importance, scale=found.scale)
+    blocks: list[Block] = [
+        Figure(
+            pictures=(bars,),
+            caption=f"Mean absolute contribution of each input over {figure(found.rows)} cases",
+        )
+    ]
+    if found.dependence:
+        pictures = tuple(dependence_figure(one, scale=found.scale) for one in found.dependence)
+        caption = (
+            f"Contribution ({found.scale}) by value, for the most important inputs. Orange pushes towards"
+            f" '{source.contract.target.meaning}', blue away from it; the outer 2 % of values lie on the edges."
+        )
+        blocks.append(Figure(pictures=pictures, caption=caption))
+    cross = found.cross_check
+    agree = "" if cross is None else f" shap and nbkit's own computation agree to {size(cross)}."
+    checked = (
+        f"Method: {found.method}. One-hot columns are added back to their input. In every one of the"
+        f" {figure(found.rows)} rows, base and contributions add up to the fitted model's own {found.scale} within"
+        f" {size(found.max_error)} (allowed {size(found.tolerance)}); {found.failed_rows} rows needed another"
+        f" computation.{agree} Background {found.background_digest[:19]}, seed {found.seed}."
+    )
+    blocks.append(Paragraph(text=checked))
+    return Section(name="explanation", title="What moves the score", blocks=tuple(blocks))
+
+
+def reason_codes(source: Source) -> Section:
+    """List what a person who is declined may be told."""
+    if source.book is None:
+        gap = Paragraph(text="No reasons.yaml is packaged. Rows that the model would decline go to a person.")
+        return Section(name="reasons", title="Reasons given for a decision", blocks=(gap,))
+    words = (
+        "A declined applicant is told up to four reasons: the codes whose inputs together pushed the score up most, and"
+        " never one that pushed it down or speaks of a category that the applicant does not have. Where fewer pushed,"
+        " fewer are told."
+    )
+    rows = tuple(
+        (
+            entry.code,
+            f"{entry.text}{f' (if missing: {entry.missing_text})' if entry.missing_text else ''}",
+            ", ".join(entry.inputs),
+            entry.direction,
+        )
+        for entry in source.book.entries
+    )
+    caption = "Value: whether the text is only said of a high, or only of a low value"
+    table = Table(columns=("Code", "Text", "Inputs", "Value"), rows=rows, caption=caption)
+    return Section(name="reasons", title="Reasons given for a decision", blocks=(Paragraph(text=words), table))
+
+
+def fairness(source: Source) -> Section:
+    """Compare approvals by protected group, with what the cases cannot tell."""
+    found = groups(source)
+    if not found:
+        words = "The contract names no protected attribute, so no group was compared."
+        return Section(name="fairness", title="Fairness by group", blocks=(Paragraph(text=words),))
+    floor = plain(number(source.facts, "fairness.floor") or source.contract.fairness.impact_ratio_floor)
+    words = (
+        "Impact ratio: a group's approval rate over the reference group's. A group passes when its whole"
+        f" {source.confidence} interval reaches the contract's floor of {floor}; the usual rule of thumb is 0.8 (four"
+        " fifths). 'Cannot tell' is a verdict: the cases are too few, and the note says how many would do."
+    )
+    rows = tuple(
+        (
+            f"{text(group, 'attribute')}: {text(group, 'group')}",
+            text(group, "reference"),
+            figure(find(group, "n")),
+            interval({"value": find(group, "impact_ratio"), "low": find(group, "low"), "high": find(group, "high")}),
+            interval(mapping(group, "opportunity_difference")),
+            text(group, "verdict"),
+        )
+        for group in found
+    )
+    table = Table(
+        columns=("Group", "Against", "Cases", "Impact ratio", "Equal opportunity", "Verdict"),
+        rows=rows,
+        caption="Equal opportunity: difference of approval rates among cases that turned out negative",
+        figures=frozenset({2, 3, 4}),
+    )
+    return Section(name="fairness", title="Fairness by group", blocks=(Paragraph(text=words), table))
+
+
+def _slices(slices: tuple[Facts, ...]) -> Table:
+    rows = tuple(
+        (
+            f"{text(part, 'column')}: {text(part, 'level')}",
+            figure(find(part, "n")),
+            figure(find(part, "positives")),
+            interval(mapping(part, "auc")) if mapping(part, "auc") else "not measured",
+            interval(mapping(part, "cost")),
+        )
+        for part in slices[:_MOST_SLICES]
+    )
+    more = f"; {len(slices) - _MOST_SLICES} more are in the evaluation report" if len(slices) > _MOST_SLICES else ""
+    return Table(
+        columns=("Slice", "Cases", "Positive", "AUC", "Cost per case"),
+        rows=rows,
+        caption=f"Parts of the cases{more}",
+        figures=frozenset({1, 2, 3, 4}),
+    )
+
+
+def _estimate(estimate: Facts, *, share: bool) -> tuple[str, ...]:
+    values = [number(estimate, part) for part in ("value", "low", "high")]
+    if share:
+        return tuple("" if value is None else percent(value) for value in values)
+    return tuple("" if value is None else figure(value) for value in values)
