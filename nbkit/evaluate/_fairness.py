@@ -164,7 +164,7 @@ def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: in
     --------
     >>> ratio = impact_ratio(60, 100, 150, 200, confidence=0.95)
     >>> round(ratio.value, 3), round(ratio.low, 3), round(ratio.high, 3)
-    (0.8, 0.669, 0.956)
+    (0.8, 0.669, 0.957)
     """
     value = (approved / n) / (reference_approved / reference_n)
     counts = (approved, n, reference_approved, reference_n)

@@ -111,7 +111,7 @@ def choose_thresholds(scores: ArrayLike, labels: ArrayLike, *, costs: Costs, rev
     >>> costs = Costs(approve=lose, refer=refer, decline=forgo)
     >>> choice = choose_thresholds([0.1, 0.3, 0.6, 0.9], [0, 0, 0, 1], costs=costs, review_capacity=0.0)
     >>> choice.thresholds.decline, choice.expected_cost
-    (0.7, Decimal('0.0000'))
+    (0.8, Decimal('0.0000'))
     """
     if not 0 <= review_capacity <= 1:
         raise EvaluationError(f"review_capacity: expected 0..1, got {review_capacity!r}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from dataclasses import dataclass, field
+import weakref
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -22,21 +24,24 @@ class Verified:
     package: Package
     statement: Statement
     envelope: Envelope
-    # The package's files live as long as this object.
-    _folder: tempfile.TemporaryDirectory[str] = field(repr=False)
 
 
-def fetch(name: str, *, version: int, settings: Settings) -> tuple[Package, tempfile.TemporaryDirectory[str]]:
-    """Download a version's package and check its files.
+def fetch(name: str, *, version: int, settings: Settings) -> Package:
+    """Download a version's package and check its files, which live as long as the returned package.
 
     Raises
     ------
     TamperedPackageError
         The files are not those of the manifest.
     """
-    folder = tempfile.TemporaryDirectory(prefix="nbkit-")
-    directory = Registry(settings).download_package(name, version=version, directory=Path(folder.name) / "package")
-    return load_package(directory), folder
+    folder = Path(tempfile.mkdtemp(prefix="nbkit-"))
+    try:
+        package = load_package(Registry(settings).download_package(name, version=version, directory=folder / "package"))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(package, shutil.rmtree, folder, ignore_errors=True)
+    return package
 
 
 def verify_version(name: str, *, version: int, stage: Stage, settings: Settings, now: datetime) -> Verified:
@@ -54,7 +59,7 @@ def verify_version(name: str, *, version: int, stage: Stage, settings: Settings,
         raise EvidenceError(
             f"{name}@{version}: no evidence for {stage}", next_step=f"nbkit gate {name}@{version} --to {stage}"
         )
-    package, folder = fetch(name, version=version, settings=settings)
+    package = fetch(name, version=version, settings=settings)
     statement = verify_evidence(
         envelope,
         trust=TrustStore.load(settings.trust_file),
@@ -65,7 +70,7 @@ def verify_version(name: str, *, version: int, stage: Stage, settings: Settings,
         package_digest=package.digest,
         contract=package.contract,
     )
-    return Verified(version=version, package=package, statement=statement, envelope=envelope, _folder=folder)
+    return Verified(version=version, package=package, statement=statement, envelope=envelope)
 
 
 def verified_champion(name: str, *, settings: Settings, now: datetime) -> Verified | None:

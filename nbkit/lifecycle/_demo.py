@@ -31,7 +31,8 @@ from nbkit.settings import Settings
 
 _NAME = "mortgage"
 _KEYS = {
-    "submitter": ("submitter",),
+    # May approve what others submit; what the demonstration shows is that it may not approve its own.
+    "submitter": ("submitter", "approver"),
     "validator": ("approver",),
     "risk-officer": ("approver",),
     "operator": ("operator",),
@@ -200,7 +201,7 @@ def _decide_three(use_case: UseCase, *, settings: Settings) -> tuple[Answered, .
     """Start a worker, ask for real applicants until each outcome was seen once, stop it."""
     sync(_NAME, settings=settings, now=_now())
     port = _free_port()
-    command = worker_command(_NAME, settings=settings, host="127.0.0.1", port=port, now=_now())
+    command = worker_command(_NAME, settings=settings, host="127.0.0.1", port=port, log_level="warning", now=_now())
     worker = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     address = f"http://127.0.0.1:{port}"
     try:
@@ -225,7 +226,7 @@ def _one_of_each(use_case: UseCase, *, address: str) -> tuple[Answered, ...]:
             applicant=str(row[use_case.contract.entity]),
             decision=str(answer["decision"]),
             score=answer["score"] if isinstance(answer["score"], float) else None,
-            reasons=tuple(map(str, reasons)) if isinstance(reasons, list) else (),
+            reasons=tuple(f"{r['code']} {r['text']}" for r in reasons) if isinstance(reasons, list) else (),
             decision_id=str(answer["decision_id"]),
         )
         seen.setdefault(answered.decision, answered)

@@ -148,7 +148,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
     """
     name, version = resolve(target, settings=settings)
     try:
-        package, _folder = fetch(name, version=version, settings=settings)
+        package = fetch(name, version=version, settings=settings)
     except TamperedPackageError as error:
         failed = GateResult(
             gate="scan",

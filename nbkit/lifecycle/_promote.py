@@ -86,7 +86,7 @@ def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str
     table = gate(target, to=to, settings=settings, now=now)
     _require_gates(table)
     name, version, stage = table.name, table.version, Stage(table.stage)
-    package, _folder = fetch(name, version=version, settings=settings)
+    package = fetch(name, version=version, settings=settings)
     submission = submission_of(name, version=version, package=package, settings=settings, now=now)
     signer = signing_key(settings, key=key)
     approver = trusted(signer.key_id, role=Role.APPROVER, settings=settings, now=now).owner
@@ -180,7 +180,7 @@ def promote(target: str, *, to: str, settings: Settings, now: datetime, key: str
     table = gate(target, to=to, settings=settings, now=now)
     _require_gates(table)
     name, version, stage = table.name, table.version, Stage(table.stage)
-    package, _folder = fetch(name, version=version, settings=settings)
+    package = fetch(name, version=version, settings=settings)
     envelope = _pending(table, settings=settings)
     if envelope is None:
         raise RefusedError(

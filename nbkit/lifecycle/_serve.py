@@ -32,12 +32,14 @@ def sync(name: str, *, settings: Settings, now: datetime) -> SyncResult:
     )
 
 
-def worker_command(name: str, *, settings: Settings, host: str, port: int, now: datetime) -> list[str]:
+def worker_command(
+    name: str, *, settings: Settings, host: str, port: int, now: datetime, log_level: str = "info"
+) -> list[str]:
     """Return the command of a scoring worker; it imports neither mlflow nor pandas nor shap."""
     key = ledger_key(settings, now=now)
     return [
         sys.executable, "-m", "nbkit.serve", "--name", name, "--store", str(settings.store),
-        "--trust", str(settings.trust_file), "--host", host, "--port", str(port),
+        "--trust", str(settings.trust_file), "--host", host, "--port", str(port), "--log-level", log_level,
         "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.pem"),
     ]  # fmt: skip
 

@@ -151,6 +151,8 @@ def _execute(
             kernel_manager_class=kernel.manager_class(),
             timeout_func=watch.time_left,
             on_cell_start=watch.cell_starts,
+            on_cell_execute=kernel.cell_executes,
+            on_cell_executed=kernel.cell_executed,
             on_cell_error=watch.cell_fails,
         )
     except papermill.PapermillExecutionError:

@@ -147,6 +147,8 @@ def _listen(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    # From here on callers wait in the kernel instead of being refused.
+    listener.listen(_MOST_CONNECTIONS)
     return listener
 
 

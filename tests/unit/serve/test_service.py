@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbkit.audit import Ledger, read_records
+from nbkit.package import Package
+from nbkit.serve import PackageStore
+from nbkit.serve._active import Active, load_active
+from nbkit.serve._batch import Batcher
+from nbkit.serve._service import Answer, Service
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MakeActive = Callable[..., Active]
+
+
+@pytest.fixture
+def make_active(tmp_path: Path, people: Any) -> MakeActive:
+    def make(package: Package) -> Active:
+        store = PackageStore(tmp_path / "store")
+        people.install(package, store=store)
+        installed = store.current("loans")
+        assert installed is not None
+        now = datetime.now(UTC)
+        return load_active("loans", installed=installed, store=store, trust=people.trust, now=now, minimum_epoch=0)
+
+    return make
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path, people: Any) -> Iterator[Ledger]:
+    with Ledger.open(path, key=people.keys["ledger"].secret, now=lambda: NOW) as opened:
+        yield opened
+
+
+@pytest.fixture
+def service(ledger: Ledger, make_active: MakeActive, package: Package) -> Service:
+    numbers = iter(range(1000))
+    made = Service(name="loans", ledger=ledger, now=lambda: NOW, new_id=lambda: f"id{next(numbers)}")
+    made.active = make_active(package)
+    return made
+
+
+def body(inputs: object, **others: object) -> bytes:
+    return json.dumps({"inputs": inputs, **others}).encode()
+
+
+def ask(service: Service, inputs: object, **others: object) -> Answer:
+    return asyncio.run(service.decide(body(inputs, **others)))
+
+
+def test_an_answer_is_in_the_ledger_with_all_that_it_rests_on(
+    service: Service, lender: Any, path: Path, package: Package
+) -> None:
+    answer = ask(service, lender.BAD, request_id="r1", subject="Jo Doe")
+    assert answer.status == 200
+    (record,) = read_records(path)
+    assert answer.body == {
+        "decision_id": record.id,
+        "request_id": "r1",
+        "model": "loans",
+        "model_version": 1,
+        "decision": "decline",
+        "score": record.score,
+        "reasons": [
+            {"code": "R02", "text": "Excessive obligations in relation to income"},
+            {"code": "R01", "text": "Income insufficient for the amount"},
+        ],
+        "reasons_missing": "",
+        "route": "model",
+        "fallback": "",
+        "fallback_cause": "",
+    }
+    assert service.active is not None
+    assert record.inputs == lender.BAD
+    assert record.score == package.score(lender.BAD)
+    assert record.reasons == ("R02", "R01")
+    assert (record.received_at, record.decided_at) == (NOW, NOW)
+    assert (record.package_digest, record.contract_digest) == (package.digest, package.contract.digest)
+    assert record.evidence_digest == service.active.envelope.digest
+    assert record.subject.startswith("hmac-sha256:")
+    assert record.latency_us > 0
+
+
+def test_a_record_may_be_kept_without_the_inputs(
+    service: Service, lender: Any, path: Path, make_active: MakeActive, tmp_path: Path
+) -> None:
+    contract = lender.make_contract(audit={"payload": "none"})
+    service.active = make_active(lender.make_package(tmp_path / "private", contract=contract))
+    first = ask(service, lender.BAD, request_id="r1")
+    assert read_records(path)[0].inputs == {}
+    assert ask(service, lender.BAD, request_id="r1").body == first.body
+    assert ask(service, lender.GOOD, request_id="r1").status == 409
+
+
+def test_the_same_request_gets_the_same_answer_and_one_record(service: Service, lender: Any, path: Path) -> None:
+    first, again = (ask(service, lender.BAD, request_id="r1") for _ in range(2))
+    assert again == first
+    assert len(read_records(path)) == 1
+
+
+def test_the_same_id_for_another_request_is_a_conflict(service: Service, lender: Any) -> None:
+    ask(service, lender.BAD, request_id="r1")
+    for inputs, others in ((lender.GOOD, {}), (lender.BAD, {"subject": "someone"})):
+        answer = ask(service, inputs, request_id="r1", **others)
+        assert answer.status == 409
+        assert answer.body["request_id"] == "r1"
+        assert "request id 'r1': already stands for another request" in str(answer.body)
+
+
+def test_requests_with_one_id_at_the_same_time_are_decided_once(service: Service, lender: Any, path: Path) -> None:
+    async def several() -> list[Answer]:
+        sent = [lender.BAD] * 5 + [lender.GOOD]
+        return list(await asyncio.gather(*(service.decide(body(inputs, request_id="r1")) for inputs in sent)))
+
+    *same, other = asyncio.run(several())
+    assert {answer.status for answer in same} == {200}
+    assert len({answer.body["decision_id"] for answer in same}) == 1
+    assert other.status == 409
+    assert len(read_records(path)) == 1
+
+
+def test_requests_without_an_id_get_one_each(service: Service, lender: Any, path: Path) -> None:
+    first, second = (ask(service, lender.GOOD) for _ in range(2))
+    assert first.body["request_id"] != second.body["request_id"]
+    assert len(read_records(path)) == 2
+
+
+def test_before_a_version_is_installed_the_caller_is_asked_to_come_again(service: Service, lender: Any) -> None:
+    service.active = None
+    answer = ask(service, lender.GOOD)
+    assert (answer.status, answer.retry_after) == (503, 1)
+    assert "no version that verifies is installed" in str(answer.body)
+
+
+def hang(service: Service, *, deadline_ms: float) -> threading.Event:
+    """Put a model behind the service that answers when the event is set."""
+    go = threading.Event()
+
+    def score(columns: Any) -> list[float]:
+        go.wait(10)
+        return [0.0] * len(columns["income"])
+
+    assert service.active is not None
+    service.active = replace(service.active, batcher=Batcher(score), deadline_seconds=deadline_ms / 1000)
+    return go
+
+
+def test_a_model_that_hangs_is_replaced_by_the_fallback_within_the_deadline(
+    service: Service, lender: Any, path: Path
+) -> None:
+    go = hang(service, deadline_ms=500)
+    begun = datetime.now(UTC)
+    rules, default = (ask(service, inputs) for inputs in (lender.GOOD, lender.BAD))
+    took = (datetime.now(UTC) - begun).total_seconds() / 2
+    go.set()
+    assert (rules.body["decision"], rules.body["fallback"]) == ("approve", "rules")
+    assert (default.body["decision"], default.body["fallback"]) == ("refer", "default")
+    assert default.body["fallback_cause"] == "deadline"
+    assert default.body["score"] is None
+    assert took < 0.5
+    record = read_records(path)[0]
+    assert (record.fallback, record.fallback_cause, record.route) == ("default", "deadline", "default")
+
+
+def test_a_model_that_raises_is_replaced_by_the_fallback_and_no_input_is_logged(
+    service: Service, lender: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def score(columns: Any) -> list[float]:
+        raise ValueError(f"cannot score {columns}")
+
+    assert service.active is not None
+    service.active = replace(service.active, batcher=Batcher(score))
+    answer = ask(service, lender.BAD | {"income": 123.456}, request_id="r1")
+    assert answer.status == 200
+    assert (answer.body["fallback"], answer.body["fallback_cause"]) == ("default", "error: ValueError")
+    (record,) = (record for record in caplog.records if record.message == "the model failed")
+    assert record.fields["request_id"] == "r1"  # type: ignore[attr-defined]
+    assert "123.456" not in str([vars(entry) for entry in caplog.records])
+
+
+def test_a_score_that_is_no_probability_is_replaced_by_the_fallback(service: Service, lender: Any) -> None:
+    assert service.active is not None
+    service.active = replace(service.active, batcher=Batcher(lambda columns: [float("nan")]))
+    assert ask(service, lender.BAD).body["fallback_cause"] == "error: PackageError"
+
+
+def test_an_overloaded_model_is_replaced_by_the_fallback(
+    service: Service, lender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbkit.serve._batch._MOST_WAITING", 0)
+    hang(service, deadline_ms=5000).set()
+    assert ask(service, lender.BAD).body["fallback_cause"] == "overloaded"
+
+
+def test_a_chain_that_ends_in_retry_asks_the_caller_to_come_again(
+    service: Service, lender: Any, path: Path, make_active: MakeActive, tmp_path: Path
+) -> None:
+    contract = lender.make_contract(serve={"deadline_ms": 100, "fallback": ["retry"]})
+    service.active = make_active(lender.make_package(tmp_path / "retry", contract=contract))
+    go = hang(service, deadline_ms=100)
+    answer = ask(service, lender.BAD, request_id="r1")
+    go.set()
+    assert (answer.status, answer.retry_after) == (503, 1)
+    assert "the model did not answer (deadline)" in str(answer.body)
+    assert read_records(path) == ()
+
+
+def test_an_uncompiled_model_is_scored_in_batches(
+    service: Service, lender: Any, make_active: MakeActive, tmp_path: Path
+) -> None:
+    package = lender.make_package(tmp_path / "naive", compiled=False)
+    service.active = make_active(package)
+    assert service.active.batcher is not None
+    answer = ask(service, lender.GOOD | {"income": None})
+    assert answer.body["score"] == package.score(lender.GOOD | {"income": None})
+
+
+def test_a_ledger_that_is_late_gives_no_answer_now_and_the_same_answer_later(
+    service: Service, lender: Any, path: Path
+) -> None:
+    assert service.active is not None
+    patient = service.active
+    service.active = replace(patient, deadline_seconds=0.05)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = ask(service, lender.BAD, request_id="r1")
+        assert (answer.status, answer.retry_after) == (503, 1)
+        assert "its record missed the deadline; ask again with the same id" in str(answer.body)
+        assert "decision_id" not in answer.body
+        other.execute("ROLLBACK")
+    service.active = patient
+    later = ask(service, lender.BAD, request_id="r1")
+    assert later.status == 200
+    assert [record.id for record in read_records(path)] == [later.body["decision_id"]]
+
+
+def test_a_ledger_that_fails_gives_no_answer(
+    service: Service, lender: Any, ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
+    ledger._journal._disconnect()  # the next connection waits for a twentieth of a second only
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = ask(service, lender.BAD)
+        other.execute("ROLLBACK")
+    assert (answer.status, answer.retry_after) == (503, 1)
+    assert "database is locked" in str(answer.body)
+    assert read_records(path) == ()

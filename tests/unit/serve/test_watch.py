@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbkit.package import Package
+from nbkit.registry import TrustStore
+from nbkit.serve import PackageStore
+from nbkit.serve._active import Active, made_up_row
+from nbkit.serve._watch import Watcher
+
+MakeWatcher = Callable[..., Watcher]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PackageStore:
+    return PackageStore(tmp_path / "store")
+
+
+@pytest.fixture
+def trust_file(tmp_path: Path, people: Any) -> Path:
+    path = tmp_path / "trust.json"
+    people.trust.save(path)
+    return path
+
+
+@pytest.fixture
+def served() -> list[Active | None]:
+    return []
+
+
+@pytest.fixture
+def clock() -> list[datetime]:
+    return [datetime.now(UTC)]
+
+
+@pytest.fixture
+def watcher(store: PackageStore, trust_file: Path, served: list[Active | None], clock: list[datetime]) -> Watcher:
+    return Watcher(name="loans", store=store, trust_file=trust_file, now=lambda: clock[0], serve=served.append)
+
+
+def look(watcher: Watcher) -> int | None:
+    watcher.begin()
+    return watcher.active.version if watcher.active else None
+
+
+def alerts(store: PackageStore) -> list[str]:
+    path = store.root / "alerts.jsonl"
+    return [json.loads(line)["reason"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_nothing_installed_serves_nothing(watcher: Watcher, served: list[Active | None], store: PackageStore) -> None:
+    assert look(watcher) is None
+    assert served == []
+    assert "nothing is installed" in alerts(store)[0]
+
+
+def test_what_verifies_is_served_once_and_swapped_when_it_changes(
+    watcher: Watcher,
+    store: PackageStore,
+    people: Any,
+    package: Package,
+    lender: Any,
+    tmp_path: Path,
+    served: list[Active | None],
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    assert look(watcher) == 1
+    assert len(served) == 1
+    people.install(lender.make_package(tmp_path / "two", iterations=12), store=store, version=2, epoch=2)
+    assert look(watcher) == 2
+    assert [active.version for active in served if active] == [1, 2]
+
+
+def test_edited_files_in_the_store_are_never_served(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package
+) -> None:
+    people.install(package, store=store)
+    (store.root / "packages" / package.digest.split(":")[1] / "rules.json").write_text("{}")
+    assert look(watcher) is None
+    assert "TamperedPackageError" in alerts(store)[0]
+
+
+def test_a_pointer_edited_by_hand_leaves_the_last_good_version(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    path = store.pointer("loans")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 7}))
+    assert look(watcher) == 1
+    assert "version" in alerts(store)[-1]
+
+
+def test_an_older_statement_put_back_into_the_store_is_refused(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, lender: Any, tmp_path: Path
+) -> None:
+    people.install(package, store=store)
+    old = store.pointer("loans").read_text()
+    people.install(lender.make_package(tmp_path / "two", iterations=12), store=store, version=2, epoch=2)
+    assert look(watcher) == 2
+    store.pointer("loans").write_text(old)
+    assert look(watcher) == 2
+    assert "epoch: expected at least 2, got 1" in alerts(store)[-1]
+
+
+def test_a_revoked_key_ends_what_it_let_through(
+    watcher: Watcher,
+    store: PackageStore,
+    people: Any,
+    package: Package,
+    trust_file: Path,
+    served: list[Active | None],
+    clock: list[datetime],
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    people.trust.revoke(people.keys["ben"].key_id, clock[0]).save(trust_file)
+    assert look(watcher) is None
+    assert served[-1] is None
+    assert "not served any more" in alerts(store)[-1]
+    people.trust.save(trust_file)
+    assert look(watcher) == 1
+
+
+def test_a_trust_file_that_cannot_be_read_changes_nothing_that_was_verified(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, trust_file: Path
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    trust_file.write_text("{")
+    assert look(watcher) == 1
+    assert "trust.json" in alerts(store)[-1]
+
+
+def test_a_trust_file_that_knows_nobody_serves_nothing(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, trust_file: Path
+) -> None:
+    TrustStore().save(trust_file)
+    people.install(package, store=store)
+    assert look(watcher) is None
+
+
+def test_evidence_that_expires_ends_the_service(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime]
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    clock[0] += timedelta(hours=13)
+    assert look(watcher) is None
+    assert "the evidence expired at" in alerts(store)[-1]
+
+
+def test_rules_that_do_not_fit_keep_the_version_from_being_served(
+    watcher: Watcher, store: PackageStore, people: Any, lender: Any, tmp_path: Path
+) -> None:
+    people.install(lender.make_package(tmp_path / "bad", rules="{"), store=store)
+    assert look(watcher) is None
+    assert "RuleError" in alerts(store)[0]
+
+
+def test_a_made_up_row_fits_the_contract(lender: Any) -> None:
+    contract = lender.make_contract(
+        inputs=[
+            {"name": "a", "type": "integer", "minimum": 2.5},
+            {"name": "b", "type": "number", "maximum": -3},
+            {"name": "c", "type": "category", "categories": ["x", "y"]},
+            {"name": "d", "type": "boolean"},
+        ]
+    )
+    assert made_up_row(contract) == {"a": 3.0, "b": -3.0, "c": "x", "d": 0.0}
