@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -204,3 +206,12 @@ def test_contributions_that_do_not_add_up_are_never_given():
     with pytest.raises(PackageError) as caught:
         mixed.explain({"amount": 5.0})
     assert str(caught.value) == "contributions do not add up to the margin 11.0: they are 21 off"
+
+
+def test_explaining_on_the_request_path_loads_no_heavy_library():
+    code = (
+        "import sys; from nbkit.package import Contributions, ReasonBook, principal_reasons;"
+        "print(sorted({'pandas', 'sklearn', 'shap', 'skops', 'mlflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

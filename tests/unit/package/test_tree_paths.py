@@ -173,8 +173,9 @@ def test_a_branch_that_no_row_took_changes_nothing_but_the_rows_that_take_it():
     assert paths.explain(np.array([1.0, 0.0]))[0].tolist() == [4.0, 0.0]
 
 
-def test_a_tree_that_never_split_only_moves_the_base():
-    paths = TreePaths.from_treelite(Model(Node(value=0.25), columns=2, base=1.0))
+@pytest.mark.parametrize("covers", ["data_count", "none"])
+def test_a_tree_that_never_split_only_moves_the_base(covers):
+    paths = TreePaths.from_treelite(Model(Node(value=0.25), columns=2, base=1.0, covers=covers))
     values, answer = paths.explain(np.array([1.0, math.nan]))
     assert (paths.base, values.tolist(), answer) == (1.25, [0.0, 0.0], 1.25)
 
