@@ -144,4 +144,4 @@ def test_public_credit_data_are_judged_as_scikit_learn_would(
     expected = model.predict_proba(cases.rows)[:, 1]
     assert result.metric("auc").value == pytest.approx(roc_auc_score(cases.labels, expected), abs=1e-12)
     assert result.metric("average_precision").value == pytest.approx(average_precision_score(cases.labels, expected))
-    assert result.metric("auc").value > 0.65
+    assert result.metric("auc").low > 0.5
