@@ -27,6 +27,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+# ruff: noqa: E402  what follows has to come before the imports.
 # This file has the name of a library that mlflow imports, and a script's own folder is searched first.
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 # A benchmark is a face: it sets what MLflow reads from the environment, before MLflow is imported.
