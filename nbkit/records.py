@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["Decision", "AuditRecord", "GateResult", "Verdict"]
+__all__ = ["AuditRecord", "Decision", "GateResult", "Verdict"]
 
 
 class Verdict(StrEnum):

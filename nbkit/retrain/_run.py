@@ -13,7 +13,7 @@ from nbkit.errors import UsageError
 from nbkit.retrain._cells import PAPERMILL_TAGS, read_cells
 from nbkit.retrain._executed import finish_executed
 from nbkit.retrain._jupyter import quick_import
-from nbkit.retrain._kernel import Kernel
+from nbkit.retrain._kernel import KERNEL_ARGUMENTS, Kernel
 from nbkit.retrain._watch import Failure, Progress, Watch
 
 _START_WAIT_S = 60
@@ -148,11 +148,10 @@ def _execute(
             progress_bar=False,
             start_timeout=_START_WAIT_S,
             iopub_timeout=_OUTPUT_WAIT_S,
+            extra_arguments=list(KERNEL_ARGUMENTS),
             kernel_manager_class=kernel.manager_class(),
             timeout_func=watch.time_left,
             on_cell_start=watch.cell_starts,
-            on_cell_execute=kernel.cell_executes,
-            on_cell_executed=kernel.cell_executed,
             on_cell_error=watch.cell_fails,
         )
     except papermill.PapermillExecutionError:

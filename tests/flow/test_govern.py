@@ -71,9 +71,7 @@ def test_the_submitter_cannot_approve(project: Project) -> None:
     """Neither with the submitting key, nor with a second key of the same person."""
     with pytest.raises(EvidenceError, match="may sign as submitter, not as approver"):
         lifecycle.approve("mortgage@1", to="staging", settings=project.settings, now=now(), key="alice")
-    lifecycle.make_key(
-        "alice-two", roles=("approver",), owner="alice", settings=project.settings, now=now()
-    )
+    lifecycle.make_key("alice-two", roles=("approver",), owner="alice", settings=project.settings, now=now())
     with pytest.raises(RefusedError, match="alice submitted it and cannot approve it"):
         lifecycle.approve("mortgage@1", to="staging", settings=project.settings, now=now(), key="alice-two")
 

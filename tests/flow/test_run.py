@@ -99,7 +99,11 @@ def test_a_copy_of_the_target_stops_the_run(empty_project: Project) -> None:
     text = contract.read_text()
     leak = "inputs:\n  - {name: loan_status, type: integer, meaning: status code, reason: R01}\n"
     contract.write_text(text.replace("inputs:\n", leak, 1))
-    _edit(empty_project, "%nbkit leaks applications", "applications['loan_status'] = applications['denied'] * 2\\n%nbkit leaks applications")
+    _edit(
+        empty_project,
+        "%nbkit leaks applications",
+        "applications['loan_status'] = applications['denied'] * 2\\n%nbkit leaks applications",
+    )
     result = empty_project.run()
     assert not result.succeeded  # type: ignore[attr-defined]
     assert "LeakError" in result.problem  # type: ignore[attr-defined]
@@ -108,7 +112,17 @@ def test_a_copy_of_the_target_stops_the_run(empty_project: Project) -> None:
 
 def test_the_notebook_works_by_papermill_alone(empty_project: Project) -> None:
     output = empty_project.directory / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", "train.ipynb", str(output), "-p", "max_iter", "20", "--no-progress-bar"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "train.ipynb",
+        str(output),
+        "-p",
+        "max_iter",
+        "20",
+        "--no-progress-bar",
+    ]
     done = subprocess.run(
         command, cwd=empty_project.use_case.directory, env=empty_project.environment(), capture_output=True, text=True
     )
@@ -124,7 +138,10 @@ def test_the_notebook_works_cell_by_cell_in_a_kernel(empty_project: Project) -> 
 
     notebook = nbformat.read(empty_project.use_case.notebook, as_version=4)
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(empty_project.use_case.directory)}}
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(empty_project.use_case.directory)}},
     )
     with client.setup_kernel(env=empty_project.environment()):
         for index, cell in enumerate(notebook.cells):
@@ -137,7 +154,9 @@ def test_the_notebook_works_cell_by_cell_in_a_kernel(empty_project: Project) -> 
     ]
     kinds = {kind for bundle in shown for kind in bundle if kind.startswith("application/vnd.nbkit.")}
     assert {"application/vnd.nbkit.packaged+json", "application/vnd.nbkit.evaluated+json"} <= kinds
-    assert all("text/html" in bundle and "text/plain" in bundle for bundle in shown if any("nbkit" in k for k in bundle))
+    assert all(
+        "text/html" in bundle and "text/plain" in bundle for bundle in shown if any("nbkit" in k for k in bundle)
+    )
     assert Registry(empty_project.settings).version("mortgage", version=1).version == 1
 
 
