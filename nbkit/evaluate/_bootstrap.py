@@ -98,6 +98,18 @@ def mean_by_table(amounts: Floats, *, confidence: float, resamples: int, rng: np
 def wilson(hits: int, *, of: int, confidence: float) -> Estimate:
     """Return a share with Wilson's score interval.
 
+    Parameters
+    ----------
+    hits, of : int
+        How many of how many; at least one.
+    confidence : float
+        Such as 0.95.
+
+    Returns
+    -------
+    Estimate
+        The interval lies in 0..1.
+
     Examples
     --------
     >>> share = wilson(15, of=100, confidence=0.95)

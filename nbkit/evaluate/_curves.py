@@ -22,7 +22,17 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationBin:
-    """Cases of similar score: what was predicted, and how many turned out positive."""
+    """Cases of similar score: what was predicted, and how many turned out positive.
+
+    Parameters
+    ----------
+    n : int
+        How many cases.
+    mean_score : float
+        What was predicted, 0..1.
+    rate : Estimate
+        Share that turned out positive, with Wilson's interval.
+    """
 
     n: int
     mean_score: float
@@ -31,7 +41,15 @@ class CalibrationBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistogramBin:
-    """How many cases of each label score from ``low`` up to ``high``."""
+    """How many cases of each label have a score in one range.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the range; the upper end belongs to the next one, except for the last.
+    positive, negative : int
+        Cases of each label.
+    """
 
     low: float
     high: float
@@ -41,7 +59,15 @@ class HistogramBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusionRow:
-    """How many cases of each label were decided so."""
+    """How many cases of each label were decided so.
+
+    Parameters
+    ----------
+    decision : str
+        ``approve``, ``refer`` or ``decline``.
+    positive, negative : int
+        Cases of each label.
+    """
 
     decision: str
     positive: int

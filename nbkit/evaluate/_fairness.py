@@ -160,6 +160,20 @@ def _rate(approved: NDArray[np.bool_], inside: NDArray[np.bool_], *, confidence:
 def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: int, *, confidence: float) -> Estimate:
     """Return the ratio of two approval rates with Katz's interval on the logarithmic scale.
 
+    Parameters
+    ----------
+    approved, n : int
+        How many of the group were approved, and its size.
+    reference_approved, reference_n : int
+        The same of the reference group; at least one must be approved.
+    confidence : float
+        Such as 0.95.
+
+    Returns
+    -------
+    Estimate
+        The interval is finite also where everyone or no one is approved.
+
     Examples
     --------
     >>> ratio = impact_ratio(60, 100, 150, 200, confidence=0.95)

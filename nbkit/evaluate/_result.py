@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -11,7 +10,7 @@ import rfc8785
 from nbkit.errors import EvaluationError
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._curves import ConfusionRow, Curves
-from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._facts import champion_facts, group_facts
 from nbkit.evaluate._fairness import AttributeResult, GroupResult
 from nbkit.evaluate._metrics import Metric
 from nbkit.evaluate._slices import SliceResult
@@ -21,7 +20,17 @@ EVALUATION_FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseSetFacts:
-    """Which cases judged the version."""
+    """Which cases judged the version.
+
+    Parameters
+    ----------
+    reference : str
+        ``path@sha256:…``.
+    digest, pinned : str
+        What was used, and what the package's contract pins (empty when nothing).
+    cases, positives : int
+        How many cases, and how many of them turned out positive.
+    """
 
     reference: str
     digest: str
@@ -32,7 +41,21 @@ class CaseSetFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenResult:
-    """What the version answered to one golden case; ``problem`` is empty when all was as expected."""
+    """What the version answered to one golden case.
+
+    Parameters
+    ----------
+    id, why : str
+        The case's.
+    expected : str
+        What people agreed on, in words.
+    decision : str
+        What was answered; empty when the inputs break the contract.
+    score : float or None
+        None when a rule answered.
+    problem : str
+        How the answer differs from what was expected; empty when it does not.
+    """
 
     id: str
     why: str
@@ -111,6 +134,16 @@ class EvaluationResult:
     def metric(self, name: str) -> Metric:
         """Return one metric.
 
+        Parameters
+        ----------
+        name : str
+            As gates name it.
+
+        Returns
+        -------
+        Metric
+            With its interval.
+
         Raises
         ------
         KeyError
@@ -184,12 +217,18 @@ class EvaluationResult:
                 "total": len(self.golden),
                 "failed": [{"id": case.id, "problem": case.problem} for case in self.golden if case.problem],
             },
-            "champion": None if self.champion is None else _champion_facts(self.champion),
-            "fairness": {"floor": self.impact_ratio_floor, "groups": [_group_facts(group) for group in self.groups]},
+            "champion": None if self.champion is None else champion_facts(self.champion),
+            "fairness": {"floor": self.impact_ratio_floor, "groups": [group_facts(group) for group in self.groups]},
         }
 
     def to_json(self) -> str:
-        """Return the result as canonical JSON, format 1; the facts for gates are part of it."""
+        """Return the result as canonical JSON, format 1.
+
+        Returns
+        -------
+        str
+            The facts for gates are part of it.
+        """
         document = {
             "format": EVALUATION_FORMAT,
             "model": self.model,
@@ -234,7 +273,13 @@ class EvaluationResult:
             raise EvaluationError(f"evaluation: {error}", next_step="nbkit evaluate NAME") from None
 
     def to_html(self) -> str:
-        """Return the report as one self-contained HTML file: no network, no script, pictures inline."""
+        """Return the report as one self-contained HTML file.
+
+        Returns
+        -------
+        str
+            It needs no network and no script; pictures are inline.
+        """
         from nbkit.evaluate._report import report_html
 
         return report_html(self)
@@ -252,40 +297,3 @@ def _interval(metric: Metric, *, digits: int) -> str:
 def _sentence(group: GroupResult) -> str:
     told = f"; about {group.n_that_would_tell:,} cases of the group would tell" if group.n_that_would_tell else ""
     return f"approval of {group.attribute} {group.group!r} against {group.reference!r}: {group.reason}{told}"
-
-
-def _estimate_facts(estimate: Estimate | None) -> Mapping[str, float | None] | None:
-    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
-
-
-def _champion_facts(champion: ChampionComparison) -> dict[str, object]:
-    return {
-        "version": champion.version,
-        "package_digest": champion.package_digest,
-        "case_set": champion.case_set,
-        "auc_difference": _estimate_facts(champion.auc_difference),
-        "cost_difference": _estimate_facts(champion.cost_difference),
-        "verdict": champion.verdict,
-        "reason": champion.reason,
-        "newly_wrong": len(champion.newly_wrong),
-        "newly_right": len(champion.newly_right),
-    }
-
-
-def _group_facts(group: GroupResult) -> dict[str, object]:
-    ratio = group.impact_ratio or Estimate(value=0.0)
-    measured = group.impact_ratio is not None
-    return {
-        "attribute": group.attribute,
-        "group": group.group,
-        "reference": group.reference,
-        "n": group.n,
-        "approval_rate": group.approval_rate.value,
-        "impact_ratio": ratio.value if measured else None,
-        "low": ratio.low,
-        "high": ratio.high,
-        "opportunity_difference": _estimate_facts(group.opportunity),
-        "verdict": group.verdict,
-        "reason": group.reason,
-        "n_that_would_tell": group.n_that_would_tell,
-    }

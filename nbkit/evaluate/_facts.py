@@ -1,0 +1,48 @@
+"""Parts of a result as the plain JSON values that gates read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._fairness import GroupResult
+
+
+def _estimate_facts(estimate: Estimate | None) -> Mapping[str, float | None] | None:
+    return None if estimate is None else {"value": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def champion_facts(champion: ChampionComparison) -> dict[str, object]:
+    """Return what the gate ``regression`` reads."""
+    return {
+        "version": champion.version,
+        "package_digest": champion.package_digest,
+        "case_set": champion.case_set,
+        "auc_difference": _estimate_facts(champion.auc_difference),
+        "cost_difference": _estimate_facts(champion.cost_difference),
+        "verdict": champion.verdict,
+        "reason": champion.reason,
+        "newly_wrong": len(champion.newly_wrong),
+        "newly_right": len(champion.newly_right),
+    }
+
+
+def group_facts(group: GroupResult) -> dict[str, object]:
+    """Return what the gate ``fairness`` reads of one group."""
+    ratio = group.impact_ratio or Estimate(value=0.0)
+    measured = group.impact_ratio is not None
+    return {
+        "attribute": group.attribute,
+        "group": group.group,
+        "reference": group.reference,
+        "n": group.n,
+        "approval_rate": group.approval_rate.value,
+        "impact_ratio": ratio.value if measured else None,
+        "low": ratio.low,
+        "high": ratio.high,
+        "opportunity_difference": _estimate_facts(group.opportunity),
+        "verdict": group.verdict,
+        "reason": group.reason,
+        "n_that_would_tell": group.n_that_would_tell,
+    }
