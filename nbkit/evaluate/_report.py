@@ -106,7 +106,7 @@ def _tiles(result: EvaluationResult) -> list[dict[str, str]]:
         digits = _MONEY_DIGITS if money else _DIGITS
         value = share(metric.value) if name in _SHARES else figure(metric.value, digits)
         ends = share_interval(metric) if name in _SHARES else interval(metric, digits)
-        label = f"{MEANINGS[name][0]}, {result.currency} per case" if money else MEANINGS[name][0]
+        label = f"Cost per case, {result.currency}" if money else MEANINGS[name][0]
         tiles.append({"label": label, "value": value, "interval": ends})
     return tiles
 
