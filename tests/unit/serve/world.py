@@ -279,6 +279,8 @@ class Worker:
         deadline = time.monotonic() + seconds
         while True:
             told = self.told.get(timeout=max(deadline - time.monotonic(), 0.001))
+            if told is None and self.process is not None:
+                self.process.wait(timeout=20)
             assert told is not None, f"the worker ended before {event!r}: {self.lines}"
             if told["event"] == event:
                 return told
