@@ -32,6 +32,9 @@ _ENCODER = msgspec.json.Encoder(order="sorted")
 # Whatever failed here fails for seconds, not for milliseconds: a full disk, a hanging model, no version yet.
 RETRY_AFTER_SECONDS = 1
 
+# The rest of the deadline belongs to the fallback and to the disk.
+_MODEL_SHARE = 0.8
+
 # Tags of an audit record.
 INPUTS_SEAL = "inputs_seal"
 REASONS_MISSING = "reasons_missing"
@@ -63,6 +66,21 @@ class _TryAgainError(NbkitError):
 
 class _ConflictError(NbkitError):
     """The request id stands for another request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """One request on its way."""
+
+    request: DecisionRequest
+    id: str
+    decision_id: str
+    active: Active
+    started: float
+
+    def left(self, *, share: float = 1.0) -> float:
+        """Return the seconds until this share of the deadline has passed."""
+        return self.active.deadline_seconds * share - (time.perf_counter() - self.started)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -111,8 +129,11 @@ class Service:
             if active is None:
                 raise _TryAgainError(f"{self.name}: no version that verifies is installed")
             request = read_request(body, rows=active.rows)
-            request_id = request.request_id or f"auto-{self.new_id()}"
-            answer = Answer(status=200, body=answer_of(await self._once(request, request_id, active, started)))
+            decision_id = self.new_id()
+            # A caller without an id gets the decision's own, so that it can be asked for again.
+            request_id = request.request_id or decision_id
+            turn = _Turn(request=request, id=request_id, decision_id=decision_id, active=active, started=started)
+            answer = Answer(status=200, body=answer_of(await self._once(turn)))
         except ContractViolationError as error:
             answer = _refusal(422, "contract_violation", error, request_id)
         except BadRequestError as error:
@@ -126,47 +147,56 @@ class Service:
         self.metrics.count("answers", label="status", value=str(answer.status))
         return answer
 
-    async def _once(self, request: DecisionRequest, request_id: str, active: Active, started: float) -> AuditRecord:
+    async def _once(self, turn: _Turn) -> AuditRecord:
         """Decide a request, or return what was decided when it came before."""
-        seal = self.ledger.seal(_ENCODER.encode((request.subject, request.row)))
-        if request.request_id:
-            running = self._running.get(request_id)
+        seal = self.ledger.seal(_ENCODER.encode((turn.request.subject, turn.request.row)))
+        if turn.request.request_id:
+            running = self._running.get(turn.id)
             if running is not None:
-                await asyncio.wait({running}, timeout=_left(started, active))
-                if not running.done() or running.cancelled() or running.exception() is not None:
-                    raise _TryAgainError(f"request {request_id!r}: the same request is being decided")
+                await asyncio.wait({running}, timeout=turn.left())
+                if not running.done() or running.cancelled():
+                    raise _TryAgainError(f"request {turn.id!r}: the same request is being decided")
                 return _same(running.result(), seal=seal)
-            known = self.ledger.find(self.name, request_id)
+            known = self.ledger.find(self.name, turn.id)
             if known is not None:
                 return _same(known, seal=seal)
         mine: asyncio.Future[AuditRecord] = asyncio.get_running_loop().create_future()
-        self._running[request_id] = mine
+        self._running[turn.id] = mine
         try:
-            record = await self._decide(request, request_id=request_id, active=active, started=started, seal=seal)
+            record = await self._decide(turn, seal=seal)
             mine.set_result(record)
         except AlreadyRecordedError:
             # An earlier try came too late for its caller, and reached the disk in the meantime.
-            known = self.ledger.find(self.name, request_id)
+            known = self.ledger.find(self.name, turn.id)
             if known is None:
                 raise
             return _same(known, seal=seal)
         finally:
-            del self._running[request_id]
+            del self._running[turn.id]
             mine.cancel()
         return record
 
-    async def _decide(
-        self, request: DecisionRequest, *, request_id: str, active: Active, started: float, seal: str
-    ) -> AuditRecord:
+    async def _decide(self, turn: _Turn, *, seal: str) -> AuditRecord:
         received = self.now()
-        judgement, cause = await self._judge(request, request_id=request_id, active=active, started=started)
-        decision = judgement.decision
+        judgement, cause = await self._judge(turn)
+        record = self._record(turn, judgement, cause=cause, received=received, seal=seal)
+        late = f"request {turn.id!r}: its record missed the deadline; ask again with the same id"
+        await _in_time(self.ledger.submit(record), seconds=turn.left(), late=late)
+        self.metrics.count("decisions", label="decision", value=record.decision)
+        if record.fallback:
+            self.metrics.count("fallbacks", label="cause", value=cause.split(":")[0])
+        fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
+        _LOG.info("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
+        return record
+
+    def _record(self, turn: _Turn, judgement: Judgement, *, cause: str, received: datetime, seal: str) -> AuditRecord:
+        active, request, decision = turn.active, turn.request, judgement.decision
         tags = {INPUTS_SEAL: seal, **{f"{REASON_TEXT}{code}": text for code, text in judgement.texts.items()}}
         if judgement.reasons_missing:
             tags[REASONS_MISSING] = judgement.reasons_missing
-        record = AuditRecord(
-            id=self.new_id(),
-            request_id=request_id,
+        return AuditRecord(
+            id=turn.decision_id,
+            request_id=turn.id,
             model=self.name,
             version=active.version,
             package_digest=active.package.digest,
@@ -182,35 +212,21 @@ class Service:
             route=decision.route,
             fallback=decision.fallback,
             fallback_cause=cause,
-            latency_us=int((time.perf_counter() - started) * 1e6),
+            latency_us=int((time.perf_counter() - turn.started) * 1e6),
             tags=tags,
         )
-        await _in_time(
-            self.ledger.submit(record),
-            seconds=_left(started, active),
-            late=f"request {request_id!r}: its record missed the deadline; ask again with the same id",
-        )
-        self.metrics.count("decisions", label="decision", value=decision.decision)
-        if decision.fallback:
-            self.metrics.count("fallbacks", label="cause", value=cause.split(":")[0])
-        fields = {"request_id": request_id, "decision_id": record.id, "decision": decision.decision}
-        _LOG.info("decided", extra={"fields": {**fields, "fallback": decision.fallback, "us": record.latency_us}})
-        return record
 
-    async def _judge(
-        self, request: DecisionRequest, *, request_id: str, active: Active, started: float
-    ) -> tuple[Judgement, str]:
+    async def _judge(self, turn: _Turn) -> tuple[Judgement, str]:
+        """Return a decision, and why the model did not give it (empty when it did)."""
+        judge, row, batcher = turn.active.judge, turn.request.row, turn.active.batcher
         try:
-            judge, row = active.judge, request.row
             early = judge.before(row)
             if early is not None:
                 return early, ""
-            if active.batcher is None:
-                score = active.package.score(row)
+            if batcher is None:
+                score = turn.active.package.score(row)
             else:
-                score = await _in_time(
-                    active.batcher.submit(row), seconds=_model_share(started, active), late="deadline"
-                )
+                score = await _in_time(batcher.submit(row), seconds=turn.left(share=_MODEL_SHARE), late="deadline")
             return judge.after(row, score), ""
         except _TryAgainError:
             cause = "deadline"
@@ -219,12 +235,11 @@ class Service:
         except Exception as error:  # noqa: BLE001 - a request ends here: the fallback answers, and its cause is recorded
             cause = f"error: {type(error).__name__}"
             # The message may quote an input; the place of the failure never does.
-            _LOG.error(
-                "the model failed", extra={"fields": {"request_id": request_id, "cause": cause, "at": _place(error)}}
-            )
-        judgement = active.judge.fallback(request.row)
+            fields = {"request_id": turn.id, "cause": cause, "at": _place(error)}
+            _LOG.error("the model failed", extra={"fields": fields})
+        judgement = judge.fallback(row)
         if judgement is None:
-            raise _TryAgainError(f"request {request_id!r}: the model did not answer ({cause})")
+            raise _TryAgainError(f"request {turn.id!r}: the model did not answer ({cause})")
         return judgement, cause
 
 
@@ -250,18 +265,6 @@ def _same(record: AuditRecord, *, seal: str) -> AuditRecord:
     if record.tags.get(INPUTS_SEAL) != seal:
         raise _ConflictError(f"request id {record.request_id!r}: already stands for another request")
     return record
-
-
-def _left(started: float, active: Active) -> float:
-    return active.deadline_seconds - (time.perf_counter() - started)
-
-
-# The rest of the deadline belongs to the fallback and to the disk.
-_MODEL_SHARE = 0.8
-
-
-def _model_share(started: float, active: Active) -> float:
-    return active.deadline_seconds * _MODEL_SHARE - (time.perf_counter() - started)
 
 
 async def _in_time(future: Future[_T], *, seconds: float, late: str) -> _T:

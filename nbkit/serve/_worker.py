@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import secrets
 import signal
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +83,7 @@ def run_worker(options: WorkerOptions) -> None:
     """
     ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now)
     try:
-        service = Service(name=options.name, ledger=ledger, now=_now, new_id=_new_id)
+        service = Service(name=options.name, ledger=ledger, now=_now, new_id=_Ids())
         watcher = _watcher(options, service=service)
         watcher.begin()
         with _listen(options.host, options.port) as listener:
@@ -156,6 +158,15 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _new_id() -> str:
-    # Time first: new ids lie at the end of the ledger's index, which keeps commits short.
-    return f"{int(_now().timestamp() * 1000):012x}{secrets.token_hex(10)}"
+class _Ids:
+    """Ids that never repeat: the time, this process, and a count.
+
+    Time comes first, so that new ids lie at the end of the ledger's index, which keeps commits short.
+    """
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(6)
+        self._count = itertools.count()
+
+    def __call__(self) -> str:
+        return f"{time.time_ns() // 1_000_000:012x}{self._process}{next(self._count):08x}"

@@ -93,7 +93,7 @@ def test_an_answer_is_in_the_ledger_with_all_that_it_rests_on(
     assert (record.received_at, record.decided_at) == (NOW, NOW)
     assert (record.package_digest, record.contract_digest) == (package.digest, package.contract.digest)
     assert record.evidence_digest == service.active.envelope.digest
-    assert record.subject.startswith("hmac-sha256:")
+    assert record.subject.startswith("blake2b:")
     assert record.latency_us > 0
 
 
