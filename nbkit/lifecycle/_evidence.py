@@ -37,6 +37,11 @@ def digest_of(raw: bytes) -> str:
     return "sha256:" + hashlib.sha256(raw).hexdigest()
 
 
+def submitted_folder(version: int) -> str:
+    """Return where, among a run's artifacts, the documents of a version lie."""
+    return f"version-{version}"
+
+
 def logged_model_digest(name: str, *, version: int, settings: Settings) -> str:
     """Return one digest over every file that MLflow keeps for a version."""
     return digest_of(rfc8785.dumps(dict(Registry(settings).file_digests(name, version=version))))

@@ -11,7 +11,14 @@ from nbkit.contract import GateSpec, Stage
 from nbkit.errors import EvidenceError, TamperedPackageError, UsageError
 from nbkit.gates import run_gates
 from nbkit.lifecycle._champion import fetch, verified_champion, verify_version
-from nbkit.lifecycle._evidence import DOCUMENTS, LOGGED_MODEL, digest_of, logged_model_digest, submission_of
+from nbkit.lifecycle._evidence import (
+    DOCUMENTS,
+    LOGGED_MODEL,
+    digest_of,
+    logged_model_digest,
+    submission_of,
+    submitted_folder,
+)
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import Package
 from nbkit.records import GateResult, Verdict
@@ -95,7 +102,8 @@ def parse_stage(stage: str, *, package: Package) -> Stage:
 def _facts(statement: Statement, package: Package, *, settings: Settings) -> dict[str, object]:
     """Collect what the gates read: recorded facts as signed, and what can be seen now."""
     registry = Registry(settings)
-    documents = {name: registry.read_artifact(statement.run_id, name) for name in DOCUMENTS}
+    folder = submitted_folder(statement.version)
+    documents = {name: registry.read_artifact(statement.run_id, f"{folder}/{name}") for name in DOCUMENTS}
     changed = [name for name, raw in documents.items() if digest_of(raw) != statement.documents.get(name)]
     scan = [f"{name} is not the file that was submitted" for name in changed]
     # What gates read must be what was signed: a changed file is no source of facts.

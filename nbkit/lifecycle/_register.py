@@ -17,6 +17,7 @@ from nbkit.lifecycle._evidence import (
     logged_model_digest,
     signing_key,
     statement_about,
+    submitted_folder,
     trusted,
 )
 from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
@@ -71,8 +72,6 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     owner = trusted(signer.key_id, role=Role.SUBMITTER, settings=settings, now=now).owner
     documents = _documents(build, package)
     registry = Registry(settings)
-    for document in DOCUMENTS:
-        registry.log_file(build.run_id, build.directory / document)
     rationale = (build.directory / "rationale.md").read_text(encoding="utf-8")
     contract = package.contract
     version = registry.register(
@@ -88,6 +87,9 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
             "nbkit.stage": Stage.CANDIDATE.value,
         },
     )
+    # One run may submit several versions: each keeps its own documents.
+    for document in DOCUMENTS:
+        registry.log_file(build.run_id, build.directory / document, folder=submitted_folder(version))
     # The version's other files (MLflow's own description of the model) are not the package's: they are pinned here.
     documents[LOGGED_MODEL] = logged_model_digest(name, version=version, settings=settings)
     statement = statement_about(

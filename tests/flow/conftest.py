@@ -1,10 +1,9 @@
-"""A real project for whole verbs: real MLflow, real keys, a real kernel for the one run that all tests of a file share."""
+"""A real project for whole verbs: real MLflow and keys, and one run in a real kernel for all tests of a file."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -82,12 +81,12 @@ def empty_project(tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A use case that ran once: version 1 is a candidate."""
     made = make_project(tmp_path_factory.mktemp("flow"))
     result = made.run()
     assert result.succeeded, str(result)
-    yield made
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +95,3 @@ def live(project: Project) -> Project:
     project.climb(1, to="staging")
     project.climb(1, to="production")
     return project
-
-
-Nbkit = Callable[..., tuple[int, str, str]]

@@ -183,18 +183,19 @@ def test_a_version_whose_files_changed_is_neither_promoted_nor_served(live: Proj
 
 def _stored_plan(project: Project, version: int) -> Path:
     """Find the plan of a version in MLflow's artifact store, as somebody with access to its disk would."""
-    registry = Registry(project.settings)
-    tags = registry.version("mortgage", version=version).tags
-    found = [path for path in project.settings.artifact_root.rglob("plan.json") if path.is_file()]
-    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
-    assert tags["nbkit.package"]
-    return newest
+    model_id = Registry(project.settings).version("mortgage", version=version).source.rpartition("/")[2]
+    (found,) = [path for path in project.settings.artifact_root.rglob("plan.json") if model_id in path.parts]
+    return found
 
 
 def test_an_edited_document_stops_the_gate(project: Project) -> None:
     version = project.new_version()
     run_id = Registry(project.settings).version("mortgage", version=version).run_id
-    (path,) = [p for p in project.settings.artifact_root.rglob("facts.json") if run_id in str(p)]
+    (path,) = [
+        p
+        for p in project.settings.artifact_root.rglob("facts.json")
+        if f"{run_id}/artifacts/version-{version}/" in str(p)
+    ]
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"auc":', b'"auc": ', 1))
     try:
@@ -215,9 +216,9 @@ def test_rollback_needs_an_operator_and_a_reason(live: Project) -> None:
 def test_register_refuses_a_package_that_was_not_judged(project: Project) -> None:
     build = project.use_case.latest_build()
     content = build.evaluation.read_text()
-    build.evaluation.write_text(content.replace("sha256:", "sha256:0", 1))
+    build.evaluation.write_text(json.dumps(json.loads(content) | {"package_digest": "sha256:" + "0" * 64}))
     try:
-        with pytest.raises(RefusedError):
+        with pytest.raises(RefusedError, match="evaluate was run on package sha256:000"):
             lifecycle.register(project.use_case, settings=project.settings, now=now())
     finally:
         build.evaluation.write_text(content)
