@@ -6,7 +6,6 @@ import platform
 import re
 import tempfile
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +66,10 @@ def log_package(client: MlflowClient, package: Package, *, run_id: str) -> str:
 
 
 def signature_of(contract: Contract) -> ModelSignature:
-    """Return the MLflow signature: what the fitted model is given, and the score that it returns."""
+    """Return the MLflow signature: what the fitted model is given, and the score that it returns.
+
+    Every number is a double, as in the frames that nbkit trains on: MLflow's integers and booleans are never missing.
+    """
     inputs = [
         ColSpec(
             DataType.string if column.type == "category" else DataType.double,
@@ -106,14 +108,13 @@ def _write_model_files(folder: Path, package: Package, *, model_id: str, run_id:
     )
     model.model_size_bytes = sum(path.stat().st_size for path in package.directory.rglob("*") if path.is_file())
     model.save(str(folder / "MLmodel"))
-    build = [f"{name}=={metadata.version(name)}" for name in ("pip",) if _installed(name)] or ["pip"]
     python = platform.python_version()
     conda = {
         "name": "mlflow-env",
         "channels": ["conda-forge"],
         "dependencies": [f"python={python}", "pip", {"pip": requirements}],
     }
-    environment = {"python": python, "build_dependencies": build, "dependencies": ["-r requirements.txt"]}
+    environment = {"python": python, "build_dependencies": ["pip"], "dependencies": ["-r requirements.txt"]}
     (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     (folder / "conda.yaml").write_text(yaml.safe_dump(conda, sort_keys=False), encoding="utf-8")
     (folder / "python_env.yaml").write_text(yaml.safe_dump(environment, sort_keys=False), encoding="utf-8")
@@ -125,11 +126,3 @@ def _link_metrics(client: MlflowClient, names: Iterable[str], *, run_id: str, mo
     entries = [Metric(p.key, p.value, p.timestamp, p.step, model_id=model_id, run_id=run_id) for p in history]
     for start in range(0, len(entries), _BATCH):
         client.log_batch(run_id, metrics=entries[start : start + _BATCH])
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

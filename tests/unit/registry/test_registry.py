@@ -139,6 +139,12 @@ def test_versions_count_up_and_come_newest_first(registry, run, version, package
     assert numbers == sorted(numbers, reverse=True)
 
 
+def test_a_long_list_of_versions_is_read_to_its_end(registry, version, monkeypatch) -> None:
+    whole = registry.versions(NAME)
+    monkeypatch.setattr("nbkit.registry._versions._PAGE", 1)
+    assert registry.versions(NAME) == whole
+
+
 def test_a_version_can_be_described_and_tagged_again(registry, version) -> None:
     registry.describe_version(NAME, version=version, description="Refused.")
     registry.set_version_tags(NAME, version=version, tags={"owner": "ben", "more": "x"})

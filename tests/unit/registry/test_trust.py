@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -107,6 +108,15 @@ def test_a_trust_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path)
     path.chmod(0o664)
     with pytest.raises(EvidenceError, match=r"others can write it \(mode 0664\)\. Next: chmod 644"):
+        TrustStore.load(path)
+
+
+def test_a_trust_file_of_another_user_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path = written(tmp_path)
+    os.chown(path, 65534, -1)
+    with pytest.raises(EvidenceError, match=r"trust\.json: belongs to another user"):
         TrustStore.load(path)
 
 

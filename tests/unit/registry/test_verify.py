@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from nbkit.contract._model import Stage
+from nbkit.contract import Stage
 from nbkit.errors import EvidenceError
 from nbkit.records import GateResult, Verdict
 from nbkit.registry import (
@@ -178,6 +178,12 @@ def test_the_submitter_alone_is_not_enough(people) -> None:
     text = refusal(people.promotion("ana"), people.facts())
     assert "approvals: expected 1 of other people, got 0" in text
     assert "the submitter's own approval does not count" in text
+
+
+def test_a_submitter_whom_the_verifier_does_not_know_is_refused(people) -> None:
+    unknown = {"key_id": "sha256:" + "0" * 64, "owner": "zoe"}
+    text = refusal(people.promotion("ben", submitter=unknown), people.facts())
+    assert "submitter: expected a counting signature of zoe, got none" in text
 
 
 def test_nobody_approves_by_calling_somebody_else_the_submitter(people) -> None:
