@@ -25,8 +25,6 @@ class Active:
     ----------
     version, epoch : int
         Of the evidence that was verified.
-    expires_at : datetime
-        When that evidence ends.
     package, envelope : Package, Envelope
         What was verified; both are kept in memory, so that later edits of files change nothing.
     rows : RowCheck
@@ -45,7 +43,6 @@ class Active:
 
     version: int
     epoch: int
-    expires_at: datetime
     package: Package
     envelope: Envelope
     rows: RowCheck
@@ -131,7 +128,6 @@ def load_active(
     return Active(
         version=statement.version,
         epoch=statement.epoch,
-        expires_at=statement.expires_at,
         package=package,
         envelope=envelope,
         rows=RowCheck(contract),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from nbkit.errors import EvidenceError, NbkitError, PackageError
@@ -19,6 +19,9 @@ __all__ = ["Watcher"]
 _LOG = logging.getLogger("nbkit.serve")
 
 _POLL_SECONDS = 0.5
+
+# Keys and evidence also end by the clock, without any file changing.
+_VERIFY_AGAIN = timedelta(seconds=10)
 
 _Stamp = tuple[int, int, int] | None
 
@@ -47,7 +50,9 @@ class Watcher:
     now: Callable[[], datetime]
     serve: Callable[[Active | None], None]
     active: Active | None = None
-    _seen: tuple[_Stamp, _Stamp] = field(default=(None, None))
+    _trust: TrustStore = field(default_factory=TrustStore)
+    _seen: tuple[_Stamp, _Stamp] | None = None
+    _verified_at: datetime | None = None
 
     async def follow(self) -> None:
         """Look every half second until cancelled; files are read and verified on another thread."""
@@ -66,18 +71,22 @@ class Watcher:
         Returns
         -------
         Active or None
-            The last good one where an update is refused; None where none is trusted.
+            The last good one where an update is refused; None where none is trusted any more.
         """
+        now = self.now()
         seen = (_stamp(self.store.pointer(self.name)), _stamp(self.trust_file))
         active = self.active
         if seen != self._seen:
-            trust_changed = seen[1] != self._seen[1]
-            self._seen = seen
-            active = self._load(active, trust_changed=trust_changed)
-        if active is not None and self.now() >= active.expires_at:
-            self._alert(active.version, f"the evidence expired at {active.expires_at.isoformat()}: not served any more")
-            return None
-        return active
+            if self._seen is None or seen[1] != self._seen[1]:
+                self._read_trust()
+            self._seen, self._verified_at = seen, now
+            loaded = self._load(active, now=now)
+            if loaded is not None:
+                return loaded
+        elif active is None or (self._verified_at is not None and now - self._verified_at < _VERIFY_AGAIN):
+            return active
+        self._verified_at = now
+        return active if active is not None and self._still_holds(active, now=now) else None
 
     def _serve(self, active: Active | None) -> None:
         if active is self.active:
@@ -89,14 +98,16 @@ class Watcher:
         fields = {"model": self.name, "version": active.version if active else None}
         _LOG.info("serving", extra={"fields": fields})
 
-    def _load(self, active: Active | None, *, trust_changed: bool) -> Active | None:
-        version = 0
+    def _read_trust(self) -> None:
         try:
-            trust = TrustStore.load(self.trust_file)
+            self._trust = TrustStore.load(self.trust_file)
         except EvidenceError as error:
-            # Without a trust file nothing new is accepted; what was verified with the last one goes on.
-            self._alert(version, str(error))
-            return active
+            # What the last trust file that could be read says goes on; the first must be readable.
+            self._alert(0, str(error))
+
+    def _load(self, active: Active | None, *, now: datetime) -> Active | None:
+        """Load what the store points at; None where it is refused."""
+        version = 0
         try:
             installed = self.store.current(self.name)
             if installed is None:
@@ -106,8 +117,8 @@ class Watcher:
                 self.name,
                 installed=installed,
                 store=self.store,
-                trust=trust,
-                now=self.now(),
+                trust=self._trust,
+                now=now,
                 minimum_epoch=active.epoch if active else 0,
             )
         except NbkitError as error:
@@ -115,13 +126,15 @@ class Watcher:
         except Exception as error:  # noqa: BLE001 - an update ends here: whatever a model raises, the last good one goes on
             _LOG.exception("update failed", extra={"fields": {"model": self.name, "version": version}})
             self._alert(version, f"{type(error).__name__}: {error}")
-        if active is not None and trust_changed:
-            try:
-                active.still_holds(name=self.name, trust=trust, now=self.now())
-            except EvidenceError as error:
-                self._alert(active.version, f"not served any more: {error}")
-                return None
-        return active
+        return None
+
+    def _still_holds(self, active: Active, *, now: datetime) -> bool:
+        try:
+            active.still_holds(name=self.name, trust=self._trust, now=now)
+        except EvidenceError as error:
+            self._alert(active.version, f"not served any more: {error}")
+            return False
+        return True
 
     def _alert(self, version: int, reason: str) -> None:
         _LOG.warning("version refused", extra={"fields": {"model": self.name, "version": version, "reason": reason}})

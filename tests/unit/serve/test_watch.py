@@ -154,7 +154,9 @@ def test_evidence_that_expires_ends_the_service(
     assert look(watcher) == 1
     clock[0] += timedelta(hours=13)
     assert look(watcher) is None
-    assert "the evidence expired at" in alerts(store)[-1]
+    assert "not served any more" in alerts(store)[-1]
+    assert "expire" in alerts(store)[-1]
+    assert look(watcher) is None
 
 
 def test_rules_that_do_not_fit_keep_the_version_from_being_served(
