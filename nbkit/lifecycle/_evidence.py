@@ -124,6 +124,7 @@ def statement_about(
     submitter: Submitter,
     run_id: str,
     basis: Mapping[str, object] | None = None,
+    reason: str = "",
 ) -> Statement:
     """Return what is to be signed about a version and a stage."""
     contract = package.contract
@@ -145,4 +146,5 @@ def statement_about(
         submitter=submitter,
         run_id=run_id,
         basis=basis,
+        reason=reason,
     )

@@ -38,6 +38,11 @@ def write_golden_case(use_case: UseCase, *, case_id: str, why: str, body: str) -
     body : str
         YAML with the two mappings ``inputs`` and ``expect``.
 
+    Returns
+    -------
+    GoldenCase
+        As written to its file.
+
     Raises
     ------
     CaseSetError

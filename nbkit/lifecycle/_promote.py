@@ -269,7 +269,7 @@ def rollback(name: str, *, reason: str, settings: Settings, now: datetime, key: 
         last.package, version=last.version, stage=stage, action=Action.ROLLBACK,
         epoch=_next_epoch(name, stage=stage, settings=settings), now=now, documents=last.statement.documents,
         gates=last.statement.gates, submitter=Submitter(key_id=signer.key_id, owner=operator),
-        run_id=last.statement.run_id, basis=basis,
+        run_id=last.statement.run_id, basis=basis, reason=reason.strip(),
     )  # fmt: skip
     _move(Envelope.of(statement).sign(signer), statement=statement, owners=(operator,), settings=settings)
     registry.set_version_tags(name, version=last.version, tags={"nbkit.rollback_reason": reason.strip()})

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from nbkit.contract import Stage
-from nbkit.errors import EvidenceError
+from nbkit.errors import EvidenceError, RegistryError
 from nbkit.lifecycle._keys import ledger_key
 from nbkit.lifecycle._prove import ledger_path
 from nbkit.registry import Registry, TrustStore
@@ -22,14 +22,15 @@ _SYNC_EVERY_SECONDS = 5.0
 
 
 def sync(name: str, *, settings: Settings, now: datetime) -> SyncResult:
-    """Bring the version in production into the local store, if its files and evidence verify."""
-    return sync_model(
-        name,
-        registry=Registry(settings),
-        trust=TrustStore.load(settings.trust_file),
-        store=PackageStore(settings.store),
-        now=now,
-    )
+    """Bring the version in production into the local store, if its files and evidence verify.
+
+    When MLflow cannot answer, that is the reason of a refusal: what was served goes on.
+    """
+    trust = TrustStore.load(settings.trust_file)
+    try:
+        return sync_model(name, registry=Registry(settings), trust=trust, store=PackageStore(settings.store), now=now)
+    except RegistryError as error:
+        return SyncResult(state="refused", version=None, reason=str(error))
 
 
 def worker_command(

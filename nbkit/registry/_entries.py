@@ -21,6 +21,8 @@ class RunRecord:
         RUNNING, FINISHED, FAILED, KILLED or SCHEDULED.
     parameters, metrics, tags : mapping
         As logged; the last value of each metric. MLflow's own ``mlflow.*`` tags are included.
+    description : str
+        Markdown that the run's page shows.
     started_at, ended_at : datetime, optional
         Aware, UTC.
     artifact_location : str
@@ -51,12 +53,16 @@ class VersionRecord:
         Name and number in the registry.
     run_id : str
         The run that made it; empty when MLflow knows none.
+    description : str
+        Markdown that the version's page shows.
     stages : tuple of str
         The aliases that point at it: a claim, true only with evidence.
     tags : mapping
         As set at registration and later.
     created_at : datetime
         Aware, UTC.
+    source : str
+        Where MLflow says its files are: ``models:/<id>``.
     """
 
     model: str

@@ -1,0 +1,177 @@
+"""``nbkit serve``, ``nbkit audit`` and the command line's exit codes, as processes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nbkit import lifecycle
+from nbkit.evaluate import load_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.flow.conftest import Project
+
+
+def _nbkit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "nbkit", *arguments],
+        cwd=project.directory,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def _post(port: int, body: object) -> tuple[int, dict[str, object]]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/models/mortgage/decisions",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return response.status, json.loads(response.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def served(live: Project) -> Iterator[tuple[Project, int, list[dict[str, object]]]]:
+    """The answers of a real ``nbkit serve`` to ten real applicants; it was told to stop and did."""
+    port = _free_port()
+    command = [sys.executable, "-m", "nbkit", "serve", "mortgage", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=live.directory, env=live.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait(port, process)
+        contract = live.use_case.contract
+        frame = load_cases(live.use_case.directory, contract=contract).frame.head(10)
+        rows = [
+            {c.name: None if row[c.name] != row[c.name] else row[c.name] for c in contract.inputs}
+            for row in frame.to_dict("records")
+        ]
+        answers = []
+        for number, row in enumerate(rows):
+            status, answer = _post(port, {"request_id": f"r{number}", "inputs": row})
+            assert status == 200, answer
+            answers.append(answer)
+        assert _post(port, {"request_id": "r0", "inputs": rows[0]})[1]["decision_id"] == answers[0]["decision_id"]
+        _check_refusals(port, rows[0])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 0
+        yield live, port, answers
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(600):
+        assert process.poll() is None, "nbkit serve stopped"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("not ready within 60 s")
+
+
+def _check_refusals(port: int, row: dict[str, object]) -> None:
+    """A row that breaks the contract is refused with every problem at once."""
+    missing = {name: value for name, value in row.items() if name != "obligations_ratio"}
+    status, answer = _post(port, {"inputs": missing | {"mortgage_history": "on Mars", "loan_amount": -5}})
+    assert status == 422
+    text = json.dumps(answer)
+    assert all(name in text for name in ("obligations_ratio", "mortgage_history", "loan_amount"))
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/models/mortgage/decisions",
+        data=json.dumps({"inputs": row}).replace(str(row["loan_amount"]), "NaN", 1).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)  # noqa: S310
+    assert refused.value.code in (400, 422)
+    refused.value.close()
+
+
+def test_every_answer_is_in_the_ledger_and_replays_bit_for_bit(
+    served: tuple[Project, int, list[dict[str, object]]],
+) -> None:
+    project, _, answers = served
+    done = _nbkit(project, "audit", "verify", "mortgage", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["records"] == len(answers)
+    for answer in answers:
+        replay = lifecycle.audit_replay(str(answer["decision_id"]), settings=project.settings)
+        assert replay.succeeded, str(replay)
+        assert replay.recorded_score == answer["score"]
+
+
+def test_a_decline_has_reasons(served: tuple[Project, int, list[dict[str, object]]]) -> None:
+    for answer in served[2]:
+        if answer["decision"] == "decline":
+            assert answer["reasons"]
+        assert answer["model_version"] == 1
+
+
+def test_an_unknown_decision_cannot_be_replayed(served: tuple[Project, int, list[dict[str, object]]]) -> None:
+    done = _nbkit(served[0], "audit", "replay", "no-such-decision")
+    assert done.returncode == 1
+    assert done.stderr.startswith("NotInLedgerError: no-such-decision")
+
+
+def test_an_edited_record_is_named(served: tuple[Project, int, list[dict[str, object]]]) -> None:
+    project, _, answers = served
+    path = lifecycle.ledger_path("mortgage", settings=project.settings)
+    copy = path.read_bytes()
+    try:
+        connection = sqlite3.connect(path)
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+        for trigger in tables:
+            connection.execute(f"DROP TRIGGER {trigger}")
+        table, column = "entry", "body"
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        for name in names:
+            columns = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({name})")}
+            blobs = [
+                c for c, kind in columns.items() if kind.upper() == "BLOB" and c not in ("leaf", "leaf_hash", "seal")
+            ]
+            if (
+                "seq" in columns
+                and blobs
+                and connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] == len(answers)
+            ):
+                table, column = name, blobs[0]
+        changed = connection.execute(f"UPDATE {table} SET {column} = {column} || x'20' WHERE seq = 4")  # noqa: S608
+        assert changed.rowcount == 1
+        connection.commit()
+        connection.close()
+        done = _nbkit(project, "audit", "verify", "mortgage")
+        assert done.returncode == 1
+        assert "the ledger was changed" in done.stdout
+        assert "4" in done.stdout
+    finally:
+        for side in ("-wal", "-shm"):
+            path.with_name(path.name + side).unlink(missing_ok=True)
+        path.write_bytes(copy)
