@@ -36,16 +36,22 @@ def _nbkit(project: Project, *arguments: str) -> subprocess.CompletedProcess[str
 
 
 def _post(port: int, body: object) -> tuple[int, dict[str, object]]:
+    """Ask for a decision; a busy machine may need to be asked again, as a client would."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{port}/v1/models/mortgage/decisions",
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
-            return response.status, json.loads(response.read())
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
+    for _ in range(20):
+        try:
+            with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code != 503:
+                    return error.code, json.loads(error.read())
+        time.sleep(0.2)
+    raise AssertionError("no answer but 503")
 
 
 def _free_port() -> int:
@@ -142,28 +148,13 @@ def test_an_unknown_decision_cannot_be_replayed(served: tuple[Project, int, list
 
 
 def test_an_edited_record_is_named(served: tuple[Project, int, list[dict[str, object]]]) -> None:
-    project, _, answers = served
+    project = served[0]
     path = lifecycle.ledger_path("mortgage", settings=project.settings)
     copy = path.read_bytes()
     try:
         connection = sqlite3.connect(path)
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
-        for trigger in tables:
-            connection.execute(f"DROP TRIGGER {trigger}")
-        table, column = "entry", "body"
-        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        for name in names:
-            columns = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({name})")}
-            blobs = [
-                c for c, kind in columns.items() if kind.upper() == "BLOB" and c not in ("leaf", "leaf_hash", "seal")
-            ]
-            if (
-                "seq" in columns
-                and blobs
-                and connection.execute(f"SELECT COUNT(*) FROM {name}").fetchone()[0] == len(answers)
-            ):
-                table, column = name, blobs[0]
-        changed = connection.execute(f"UPDATE {table} SET {column} = {column} || x'20' WHERE seq = 4")  # noqa: S608
+        connection.execute("DROP TRIGGER records_no_update")
+        changed = connection.execute("UPDATE records SET body = CAST(body || x'20' AS BLOB) WHERE seq = 4")
         assert changed.rowcount == 1
         connection.commit()
         connection.close()
