@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -117,10 +118,11 @@ def open_ui(*, settings: Settings, port: int, report: Callable[[str], None]) -> 
     int
         The server's exit code.
     """
-    registry = Registry(settings)
+    registry = Registry(dataclasses.replace(settings, ui_url=f"http://127.0.0.1:{port}"))
     for name in registry.names():
         for record in registry.versions(name):
-            if Stage.CANDIDATE.value in record.stages:
+            # The tag follows every move; the alias stays where the last candidate was.
+            if record.tags.get("nbkit.stage") == Stage.CANDIDATE:
                 report(f"{name}@{record.version} waits for review: {registry.version_link(name, record.version)}")
     server = subprocess.Popen(ui_command(settings=settings, port=port), env={**os.environ, **UI_ENVIRONMENT})
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -112,7 +113,7 @@ def _text_table(table: Table) -> list[str]:
     return [*([table.title] if table.title else []), line(rows[0]), rule, *map(line, rows[1:])]
 
 
-class Result:
+class Result(ABC):
     """Base of what every verb returns: it shows itself, and reads as JSON.
 
     A subclass is a frozen dataclass with a ``view`` method.
@@ -120,9 +121,9 @@ class Result:
 
     __slots__ = ()
 
+    @abstractmethod
     def view(self) -> View:
         """Return what a person is shown."""
-        raise NotImplementedError
 
     @property
     def succeeded(self) -> bool:
