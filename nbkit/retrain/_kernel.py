@@ -13,9 +13,13 @@ from typing import IO
 # A kernel may need seconds to flush what it logs in its exit hooks; half of this passes before it is terminated.
 _SHUTDOWN_S = 20.0
 _LAST_LINES = 5
-# In 3 of 100 runs on a busy machine an ending ipykernel waits for a thread that it has stopped, as long as this says:
-# ten seconds by default. Exit hooks of the notebook have run by then; in an ordinary flush nothing waits that long.
-KERNEL_ARGUMENTS = ("--IPKernelApp.exec_lines=__import__('ipykernel.iostream').iostream.OutStream.flush_timeout = 0.5",)
+# ipykernel 7 closes its output thread while its control thread may still be answering the request to end; in 2 of 100
+# runs on a busy machine each then waited for the other until the kernel was terminated. An exit hook that waits for the
+# control thread, which ends by itself after its answer, runs before the closing and after the notebook's own hooks.
+KERNEL_ARGUMENTS = (
+    "--IPKernelApp.exec_lines=__import__('atexit').register("
+    "__import__('ipykernel.kernelapp').kernelapp.IPKernelApp.instance().control_thread.join, 5) and None",
+)
 
 
 @dataclass(slots=True, kw_only=True)
