@@ -25,8 +25,10 @@ demo: $(READY)  ## Do the whole job on real mortgage decisions, in the empty fol
 	rm -rf demo && mkdir demo
 	cd demo && ../$(BIN)/nbkit demo
 
-test: $(READY)  ## Run the tests (with coverage of what must be covered fully)
+test: $(READY)  ## Run the tests; gates, audit, contract and package must be covered fully, branches too
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --cov --cov-report=
+	$(BIN)/coverage report --skip-covered --fail-under=100 \
+		--include="nbkit/gates/*,nbkit/audit/*,nbkit/contract/*,nbkit/package/*,nbkit/files.py"
 
 notebooks: $(READY)  ## Run the notebooks and compare their outputs
 	$(BIN)/python -m pytest -q --nbval-lax --nbval-sanitize-with setup.cfg notebooks

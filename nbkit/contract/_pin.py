@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
+import stat
 from pathlib import Path
 
 import yaml
@@ -14,6 +12,7 @@ from nbkit.contract._load import parse_contract, read_text
 from nbkit.contract._model import Contract
 from nbkit.contract._yaml import read_document
 from nbkit.errors import ContractError
+from nbkit.files import write_atomically
 
 
 def pin_case_set(path: Path, *, reference: str) -> Contract:
@@ -47,7 +46,7 @@ def pin_case_set(path: Path, *, reference: str) -> Contract:
             f"{path}: evaluate.case_set has no safe place here",
             next_step=f"write it by hand: case_set: {json.dumps(reference)} under evaluate",
         )
-    _replace(path, edited.encode())
+    write_atomically(path, mode=stat.S_IMODE(path.stat().st_mode), content=edited.encode())
     return after
 
 
@@ -78,17 +77,3 @@ def _value_of(node: yaml.MappingNode, key: str) -> yaml.Node | None:
 def _insert_after_brace(text: str, node: yaml.MappingNode, entry: str) -> str:
     after_brace = node.start_mark.index + 1
     return f"{text[:after_brace]}{entry}{', ' if node.value else ''}{text[after_brace:]}"
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        shutil.copymode(path, name)
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink()
-        raise

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -31,6 +29,7 @@ from nbkit.evaluate._cases import (
     require_both_labels,
     shorten,
 )
+from nbkit.files import write_atomically
 
 
 def freeze_cases(
@@ -226,15 +225,4 @@ def _write(path: Path, body: bytes, *, place: str, replace: bool) -> None:
                 f"{place}: another case set of that name is frozen",
                 next_step="freeze under another name; versions are compared on the same cases only",
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_atomically(path, content=body)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import yaml
 
 from nbkit.contract import Outcome
 from nbkit.errors import CaseSetError
+from nbkit.files import write_atomically
 
 _FORMAT = 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
@@ -139,13 +138,8 @@ def write_golden(case: GoldenCase, *, directory: Path) -> Path:
         raise CaseSetError(
             f"golden case {case.id!r}: expected plain numbers and text, got {error.args[-1]!r}"
         ) from None
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{case.id}.yaml"
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=".golden.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(path)
+    write_atomically(path, content=text.encode())
     return path
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from nbkit.contract import RowCheck
 from nbkit.errors import CaseSetError, UsageError
+from nbkit.files import write_atomically
 from nbkit.lifecycle._champion import verified_champion
-from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
+from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
 from nbkit.package import Package, load_package
 from nbkit.registry import Registry
@@ -124,9 +125,9 @@ def evaluate(
         decide=lambda row: decide(candidate, row, rules=rules),
         progress=progress or no_progress,
     )
-    write_atomically(build.evaluation, result.to_json())
+    write_atomically(build.evaluation, content=result.to_json().encode())
     report = build.directory / "report.html"
-    write_atomically(report, result.to_html())
+    write_atomically(report, content=result.to_html().encode())
     registry = Registry(settings)
     facts = result.facts()
     metrics = facts["metrics"]
@@ -166,7 +167,7 @@ def write_reason(use_case: UseCase, *, kind: str, text: str, run_id: str, now: d
     build = use_case.build(run_id)
     kept = [line for line in read_reasons(build) if line["kind"] != reason.kind]
     kept.append({"kind": reason.kind, "text": reason.text, "written_at": now.isoformat()})
-    write_atomically(build.reasons, "".join(json.dumps(line) + "\n" for line in kept))
+    write_atomically(build.reasons, content=("".join(json.dumps(line) + "\n" for line in kept)).encode())
 
 
 def read_reasons(build: Build) -> list[dict[str, str]]:
@@ -257,9 +258,9 @@ def explain(
         now=now,
     )
     document = build.directory / "rationale.html"
-    write_atomically(document, written.html)
-    write_atomically(build.rationale, written.to_json())
-    write_atomically(build.directory / "rationale.md", written.markdown)
+    write_atomically(document, content=written.html.encode())
+    write_atomically(build.rationale, content=written.to_json().encode())
+    write_atomically(build.directory / "rationale.md", content=written.markdown.encode())
     registry.log_file(build.run_id, document)
     registry.log_file(build.run_id, build.rationale)
     registry.describe_run(build.run_id, written.markdown)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from nbkit.contract import RowCheck, Thresholds
 from nbkit.errors import ContractViolationError, UsageError
-from nbkit.lifecycle._usecase import UseCase, write_atomically
+from nbkit.files import write_atomically
+from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, View, number
 from nbkit.package import Package
 from nbkit.registry import Registry
@@ -173,7 +174,7 @@ def package(
         created_at=now,
         parity_frame=_case_rows(use_case),
     )
-    write_atomically(build.directory / "alternatives.json", json.dumps(alternatives or {}))
+    write_atomically(build.directory / "alternatives.json", content=json.dumps(alternatives or {}).encode())
     manifest = written.manifest
     parity = manifest.get("parity")
     Registry(settings).set_run_tags(run_id, {"nbkit.package": written.digest})

@@ -10,6 +10,7 @@ import rfc8785
 
 from nbkit.contract import Stage
 from nbkit.errors import RefusedError, UsageError
+from nbkit.files import write_atomically
 from nbkit.lifecycle._evidence import (
     DOCUMENTS,
     LOGGED_MODEL,
@@ -20,7 +21,7 @@ from nbkit.lifecycle._evidence import (
     submitted_folder,
     trusted,
 )
-from nbkit.lifecycle._usecase import Build, UseCase, write_atomically
+from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Result, View
 from nbkit.package import Package, load_package
 from nbkit.registry import Action, Envelope, Registry, Role, Submitter
@@ -127,5 +128,5 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     recorded = evaluation.get("facts")
     facts = dict(recorded) if isinstance(recorded, dict) else {}
     facts["rationale"] = {"written": True, "missing": rationale.get("missing"), "stale": rationale.get("stale")}
-    write_atomically(build.directory / "facts.json", rfc8785.dumps(json.loads(json.dumps(facts))))
+    write_atomically(build.directory / "facts.json", content=rfc8785.dumps(json.loads(json.dumps(facts))))
     return {document: digest_of((build.directory / document).read_bytes()) for document in DOCUMENTS}

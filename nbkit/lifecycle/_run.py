@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nbkit.files import write_atomically
 from nbkit.lifecycle._package import open_run
-from nbkit.lifecycle._usecase import UseCase, write_atomically
+from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Progress, Result, View
 from nbkit.registry import Registry
 from nbkit.retrain import check_parameters, notebook_html, notebook_parameters, run_notebook
@@ -95,7 +96,7 @@ def run(
             progress=progress,
         )
         page = build.directory / "notebook.html"
-        write_atomically(page, notebook_html(executed))
+        write_atomically(page, content=notebook_html(executed).encode())
         registry.log_file(run_id, page)
         finished = result.succeeded
     finally:

@@ -25,12 +25,13 @@ _SYNC_EVERY_SECONDS = 5.0
 def sync(name: str, *, settings: Settings, now: datetime) -> SyncResult:
     """Bring the version in production into the local store, if its files and evidence verify.
 
-    When MLflow cannot answer, that is the reason of a refusal: what was served goes on.
+    When MLflow cannot answer or the trust file cannot be read, that is the reason of a refusal: the worker asks for
+    itself whether what it serves is still trusted.
     """
-    trust = TrustStore.load(settings.trust_file)
     try:
+        trust = TrustStore.load(settings.trust_file)
         return sync_model(name, registry=Registry(settings), trust=trust, store=PackageStore(settings.store), now=now)
-    except RegistryError as error:
+    except (RegistryError, EvidenceError) as error:
         return SyncResult(state="refused", version=None, reason=str(error))
 
 
@@ -124,9 +125,12 @@ def open_ui(*, settings: Settings, port: int, report: Callable[[str], None]) -> 
             # The tag follows every move; the alias stays where the last candidate was.
             if record.tags.get("nbkit.stage") == Stage.CANDIDATE:
                 report(f"{name}@{record.version} waits for review: {registry.version_link(name, record.version)}")
-    server = subprocess.Popen(ui_command(settings=settings, port=port), env={**os.environ, **UI_ENVIRONMENT})
+    # A group of its own: the server starts processes that a signal to it alone would leave behind.
+    command = ui_command(settings=settings, port=port)
+    server = subprocess.Popen(command, env={**os.environ, **UI_ENVIRONMENT}, start_new_session=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return server.wait()
     except KeyboardInterrupt:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGTERM)
         return server.wait(timeout=30)

@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.contract import Contract, load_contract
 from nbkit.errors import UsageError
+from nbkit.files import write_atomically
 
 _RUN_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}\Z")
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    raw = content.encode() if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +72,7 @@ class UseCase:
             raise UsageError(f"run id: expected letters, digits, '-' and '_', got {run_id!r}")
         directory = self.directory / ".nbkit" / "runs" / run_id
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.directory / ".nbkit" / "latest", run_id)
+        write_atomically(self.directory / ".nbkit" / "latest", content=run_id.encode())
         return Build(directory)
 
     def latest_build(self) -> Build:

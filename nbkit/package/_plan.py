@@ -11,8 +11,9 @@ import treelite
 from numpy.typing import NDArray
 
 from nbkit.errors import ContractViolationError, PackageError
+from nbkit.files import write_atomically
 from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid
-from nbkit.package._files import canonical_json, sha256, strict_json, write_atomically
+from nbkit.package._files import canonical_json, sha256, strict_json
 from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
 from nbkit.package._tables import Table

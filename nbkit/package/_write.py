@@ -19,9 +19,10 @@ from sklearn.pipeline import Pipeline
 
 from nbkit.contract import Contract, Thresholds
 from nbkit.errors import NotCompilableError, PackageError
+from nbkit.files import write_atomically
 from nbkit.package._compile import compile_plan, none_is_missing, positive_place
 from nbkit.package._environment import environment, requirements
-from nbkit.package._files import canonical_json, sha256, write_atomically
+from nbkit.package._files import canonical_json, sha256
 from nbkit.package._fitted import FrameShape, dump_model, frame_shape, score_model
 from nbkit.package._load import (
     BACKGROUND_FILE,

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import os
 import stat
-import tempfile
 import unicodedata
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +18,7 @@ import rfc8785
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 
 from nbkit.errors import EvidenceError
+from nbkit.files import write_atomically
 from nbkit.registry._keys import PublicKey
 from nbkit.registry._strict_json import SIZE_LIMIT, read_strict
 
@@ -208,16 +208,7 @@ class TrustStore:
         """Write the trust file in one step: a reader sees the old one or the new one."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = [key.model_dump(mode="json") for key in self.keys]
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(rfc8785.dumps({"format": TRUST_FORMAT, "keys": keys}) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, content=rfc8785.dumps({"format": TRUST_FORMAT, "keys": keys}) + b"\n", mode=0o600)
 
     @classmethod
     def load(cls, path: Path) -> TrustStore:

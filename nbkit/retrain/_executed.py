@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
+from nbkit.files import write_atomically
 from nbkit.retrain._cells import PAPERMILL_TAGS
 from nbkit.retrain._watch import Failure
 
@@ -30,7 +29,9 @@ def finish_executed(output: Path, *, source: Path, failure: Failure | None) -> N
             "error_text": failure.text,
         }
         _show(cells, failure)
-    _replace(output, json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_atomically(
+        output, content=(json.dumps(notebook, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    )
 
 
 def _show(cells: list[dict[str, object]], failure: Failure) -> None:
@@ -42,11 +43,3 @@ def _show(cells: list[dict[str, object]], failure: Failure) -> None:
     if not any(output["output_type"] == "error" for output in outputs):
         line = f"{failure.name}: {failure.text}"
         outputs.append({"output_type": "error", "ename": failure.name, "evalue": failure.text, "traceback": [line]})
-
-
-def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=".", suffix=".tmp", delete=False, encoding="utf-8"
-    ) as new:
-        new.write(text)
-    os.replace(new.name, path)  # noqa: PTH105

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from nbkit.errors import PackageError
+from nbkit.files import write_atomically
 from nbkit.package import Package, load_package
 
 __all__ = ["Installed", "PackageStore"]
@@ -120,7 +121,8 @@ class PackageStore:
         installed = Installed(name=name, version=version, package_digest=digest, epoch=epoch, envelope=envelope_json)
         pointer = self.pointer(name)
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        _write(pointer, json.dumps({"format": STORE_FORMAT, **asdict(installed)}, sort_keys=True).encode())
+        content = json.dumps({"format": STORE_FORMAT, **asdict(installed)}, sort_keys=True).encode()
+        write_atomically(pointer, content=content)
         return installed
 
     def current(self, name: str) -> Installed | None:
@@ -260,14 +262,6 @@ def _last_line(path: Path) -> dict[str, object] | None:
     except ValueError:
         return None
     return {key: last.get(key) for key in ("model", "version", "reason")} if isinstance(last, dict) else None
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.write_bytes(content)
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

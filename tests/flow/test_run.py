@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,3 +182,41 @@ def test_new_refuses_to_write_over_a_use_case(empty_project: Project) -> None:
         lifecycle.new("other", template="crdit", directory=empty_project.directory)
     assert sorted(Path(empty_project.use_case.directory).rglob("*")) == before
     assert [path.name for path in empty_project.directory.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_ui_links_to_what_waits_for_review_and_stops_with_its_command(project: Project) -> None:
+    port = _free_port()
+    command = [sys.executable, "-m", "nbkit", "ui", "--port", str(port)]
+    with subprocess.Popen(
+        command,
+        cwd=project.directory,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as ui:
+        assert ui.stdout is not None
+        link = f"http://127.0.0.1:{port}/#/models/mortgage/versions/1"
+        assert ui.stdout.readline() == f"mortgage@1 waits for review: {link}\n"
+        assert _answers(port, within_seconds=60)
+        ui.send_signal(signal.SIGTERM)
+        ui.communicate(timeout=30)
+    assert not _answers(port, within_seconds=0)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int, *, within_seconds: float) -> bool:
+    give_up = time.monotonic() + within_seconds
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(0.2)

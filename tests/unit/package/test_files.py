@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nbkit.package._files import canonical_json, sha256, strict_json, write_atomically
+from nbkit.files import write_atomically
+from nbkit.package._files import canonical_json, sha256, strict_json
 
 
 def test_a_key_that_appears_twice_is_an_error() -> None:

@@ -199,4 +199,5 @@ def test_importing_the_runner_hides_the_slow_iri_checker_only_while_it_imports()
         "with quick_import():\n"
         "    assert sys.modules['rfc3987_syntax'] is rfc3987_syntax\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
