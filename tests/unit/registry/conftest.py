@@ -226,12 +226,19 @@ def dispose_engines() -> None:
             engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def postgresql_settings(postgresql_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    # Made once with its server: pytest makes `settings` anew whenever tests of the two stores alternate, and the database
+    # remembers the artifact folder that it was first used with.
+    return _settings(postgresql_uri, tmp_path_factory.mktemp("postgresql"))
+
+
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgresql_settings")
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "sqlite":
-        return _settings(f"sqlite:///{folder / 'new' / 'mlflow.db'}", folder)
-    return _settings(request.getfixturevalue("postgresql_uri"), folder)
+    return _settings(f"sqlite:///{folder / 'new' / 'mlflow.db'}", folder)
 
 
 @pytest.fixture(scope="session")
