@@ -228,8 +228,8 @@ def dispose_engines() -> None:
 
 @pytest.fixture(scope="session")
 def postgresql_settings(postgresql_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    # Made once with its server: pytest makes `settings` anew whenever tests of the two stores alternate, and the database
-    # remembers the artifact folder that it was first used with.
+    # Made once with its server: pytest makes `settings` anew whenever tests of the two stores alternate, and the
+    # database remembers the artifact folder that it was first used with.
     return _settings(postgresql_uri, tmp_path_factory.mktemp("postgresql"))
 
 
