@@ -1,0 +1,52 @@
+"""The ``nbkit`` command: one group, the help, and what an error becomes."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+import nbkit
+from nbkit.cli import _build, _govern, _operate
+from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
+from nbkit.errors import NbkitError, ParameterError, UsageError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(nbkit.__version__, prog_name="nbkit")
+def cli() -> None:
+    """From a notebook to a governed decision.
+
+    The order of the work: new, run (which packages, evaluates, explains and registers), gate, approve, promote, serve,
+    audit. NAME is the folder of a use case, or nothing inside that folder.
+    """
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell: eval "$(nbkit completion bash)"."""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:  # pragma: no cover  the choices above are those that click knows
+        raise UsageError(f"shell: {shell} is not known")
+    click.echo(kind(cli, {}, "nbkit", "_NBKIT_COMPLETE").source())
+
+
+for _command in (*_build.COMMANDS, *_govern.COMMANDS, *_operate.COMMANDS):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command; an error is one line, exit code 2 for a wrong call and 1 for a refusal."""
+    # Nothing that nbkit starts sends anything anywhere; set before anything imports mlflow.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        cli(prog_name="nbkit")
+    except NbkitError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        raise SystemExit(USAGE_EXIT if isinstance(error, ParameterError | UsageError) else REFUSED_EXIT) from None
