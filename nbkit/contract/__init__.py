@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
+from nbkit.contract._columns import Input, Owner, Protected, Target
+from nbkit.contract._decision import Budget, CostRow, Costs, DecisionBlock, Serve, Thresholds
+from nbkit.contract._judging import Evaluate, Fairness, GateSpec
 from nbkit.contract._load import contract_schema, load_contract, parse_contract
-from nbkit.contract._model import (
-    CONTRACT_FORMAT,
-    Audit,
-    Budget,
-    Contract,
-    CostRow,
-    Costs,
-    DecisionBlock,
-    Evaluate,
-    Fairness,
-    GateSpec,
-    Input,
-    Monitor,
-    Outcome,
-    Owner,
-    Protected,
-    Retrain,
-    Rollout,
-    Serve,
-    Stage,
-    Target,
-    Thresholds,
-)
+from nbkit.contract._model import CONTRACT_FORMAT, Contract
+from nbkit.contract._operation import Audit, Monitor, Retrain, Rollout
 from nbkit.contract._pin import pin_case_set
 from nbkit.contract._rows import RowCheck
+from nbkit.contract._types import Outcome, Stage
 
 __all__ = [
     "CONTRACT_FORMAT",

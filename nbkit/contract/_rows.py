@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from nbkit.contract._columns import Input
 from nbkit.contract._load import shown
-from nbkit.contract._model import Contract, Input
+from nbkit.contract._model import Contract
 from nbkit.contract._yaml import path_text
 from nbkit.errors import ContractViolationError
 

@@ -338,3 +338,11 @@ def test_values_are_shown_short_and_on_one_line(value: object, text: str) -> Non
 def test_whatever_the_text_the_answer_is_a_contract_error(text: str) -> None:
     with pytest.raises(ContractError):
         parse_contract(text, source="contract.yaml")
+
+
+def test_a_key_that_a_later_nbkit_adds_changes_no_digest_that_was_signed(contract):
+    class LaterContract(Contract):
+        invented_later: str = "at its default"
+
+    later = LaterContract.model_validate_json(contract.canonical())
+    assert later.digest == contract.digest

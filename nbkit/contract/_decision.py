@@ -1,0 +1,70 @@
+"""Blocks of the contract: how a score becomes a decision, in time and at what cost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from nbkit.contract._types import Block, Money, Outcome, RelativePath, Score, Share
+
+
+class Thresholds(Block):
+    """Scores at which a decision changes: ``score >= decline`` declines, ``score >= refer`` refers."""
+
+    refer: Score
+    decline: Score
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.refer > self.decline:
+            raise ValueError(f"refer: expected at most decline {self.decline}, got {self.refer}")
+        return self
+
+
+class CostRow(Block):
+    """Money lost by one decision, by what turned out true."""
+
+    positive: Money = Field(description="the label is the positive class")
+    negative: Money = Field(description="the label is not the positive class")
+
+
+class Costs(Block):
+    """The cost matrix: money lost per decision and label."""
+
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
+    approve: CostRow
+    refer: CostRow
+    decline: CostRow
+
+
+class DecisionBlock(Block):
+    """How a score becomes a decision."""
+
+    thresholds: Literal["optimize"] | Thresholds = "optimize"
+    costs: Costs
+    review_capacity: Share = Field(default=0.1, description="share of decisions that people can review")
+
+
+class Serve(Block):
+    """How a decision is answered in time."""
+
+    deadline_ms: float = Field(default=50, gt=0, le=60_000)
+    fallback: tuple[Literal["rules", "default", "retry"], ...] = ("rules", "default")
+    default: Outcome = Outcome.REFER
+    rules: RelativePath = "rules.json"
+
+    @model_validator(mode="after")
+    def _fallback_ends(self) -> Self:
+        if not self.fallback or len(set(self.fallback)) != len(self.fallback):
+            raise ValueError("fallback: expected at least one of rules, default, retry, none twice")
+        if self.fallback[-1] == "rules":
+            raise ValueError("fallback: rules may match nothing; expected 'default' or 'retry' as the last entry")
+        return self
+
+
+class Budget(Block):
+    """What decisions may cost."""
+
+    per_decision_usd: Money = Decimal("0.01")

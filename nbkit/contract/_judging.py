@@ -1,0 +1,32 @@
+"""Blocks of the contract: what every version is judged on."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from nbkit.contract._types import Block, CaseSetReference, Name, RelativePath, Share, Text
+
+
+class Evaluate(Block):
+    """What every version is judged on."""
+
+    case_set: CaseSetReference | None = Field(default=None, description="path@sha256:…; pinned by `nbkit freeze`")
+    golden: RelativePath = "cases/golden"
+    slices: tuple[Text, ...] = ()
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    resamples: int = Field(default=2000, ge=100, le=100_000)
+
+
+class GateSpec(Block):
+    """One check before a stage."""
+
+    gate: Name
+    metric: str | None = None
+    value: float | None = None
+
+
+class Fairness(Block):
+    """Limits on how decisions may differ between groups."""
+
+    impact_ratio_floor: Share = 0.8
+    minimum_group: int = Field(default=30, ge=2)
