@@ -26,6 +26,7 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)  ## Do the whole job on real mortgage decisions, in the empty folder demo/
 	rm -rf demo && mkdir demo
 	cd demo && ../$(BIN)/nbkit demo
+	@echo "nbkit is $(BIN)/nbkit of this checkout; put it on the path: export PATH=\"$(CURDIR)/$(BIN):\$$PATH\""
 
 test: $(READY)  ## Run the tests; gates, audit, contract and package must be covered fully, branches too
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --cov --cov-report=

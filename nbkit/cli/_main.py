@@ -8,6 +8,7 @@ import click
 
 import nbkit
 from nbkit.cli import _build, _govern, _operate
+from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
 
@@ -50,3 +51,9 @@ def main() -> None:
     except NbkitError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         raise SystemExit(USAGE_EXIT if isinstance(error, ParameterError | UsageError) else REFUSED_EXIT) from None
+    except ModuleNotFoundError as error:
+        told = missing_extra(error.name or "")
+        if not told:
+            raise
+        click.echo(told, err=True)
+        raise SystemExit(USAGE_EXIT) from None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -10,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from nbkit.cli import cli, main
+from nbkit.cli._extras import EXTRAS
 
 READING = ("new", "contract check", "run", "evaluate", "explain", "gate", "audit verify", "audit replay")
 
@@ -90,3 +96,37 @@ def test_an_error_is_one_line_and_an_exit_code(
     error = capsys.readouterr().err
     assert error.startswith(text)
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_command_that_the_light_core_cannot_do_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['mlflow'] = None; from nbkit.cli import main; main()"
+    command = [sys.executable, "-c", program, "gate", "mortgage", "--to", "staging"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert ran.stderr.splitlines() == [
+        "this needs mlflow, which the light core does not bring",
+        "  next: pip install 'nbkit[notebook]'",
+    ]
+
+
+def test_every_library_beyond_the_core_belongs_to_an_extra(request: pytest.FixtureRequest) -> None:
+    project = tomllib.loads((request.config.rootpath / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    core = {_module(requirement) for requirement in project["dependencies"]}
+    imported = set()
+    for path in (request.config.rootpath / "nbkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    # pydantic and jinja2 bring these themselves.
+    core |= {"pydantic_core", "markupsafe"}
+    known = {module for modules in EXTRAS.values() for module in modules}
+    assert imported - set(sys.stdlib_module_names) - core - known - {"nbkit"} == set()
+    assert set(EXTRAS) == set(project["optional-dependencies"])
+
+
+def _module(requirement: str) -> str:
+    name = re.match(r"[\w-]+", requirement)
+    assert name is not None
+    return {"pyyaml": "yaml", "zen-engine": "zen", "pyjwt": "jwt"}.get(name.group(), name.group())
