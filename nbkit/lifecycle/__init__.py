@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._promote import approve, promote, rollback
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
     from nbkit.lifecycle._register import register
+    from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
     from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
     from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
@@ -36,6 +37,7 @@ __all__ = [
     "audit_verify",
     "check_contract",
     "check_leaks",
+    "check_rules_of",
     "close_run",
     "demo",
     "evaluate",
@@ -77,6 +79,7 @@ _HOMES = {
     "_register": ("register",),
     "_keys": ("make_key",),
     "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
+    "_rules": ("check_rules_of",),
     "_run": ("run",),
     "_serve": ("UI_ENVIRONMENT", "open_ui", "serve", "sync", "ui_command", "worker_command"),
     "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbkit.contract import RowCheck, Thresholds
-from nbkit.errors import ContractViolationError, UsageError
+from nbkit.errors import ContractViolationError, RuleError, UsageError
 from nbkit.files import write_atomically
+from nbkit.lifecycle._rules import check_rules_of
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, View, number
 from nbkit.package import Package
@@ -143,6 +144,8 @@ def package(
         The training rows break the contract.
     UsageError
         Thresholds are to be chosen and there is nothing to choose them on.
+    RuleError
+        ``rules.json`` does not fit the contract: all problems at once.
     PackageError
         The model cannot be packaged.
     """
@@ -150,6 +153,7 @@ def package(
 
     contract = use_case.contract
     _check_rows(use_case, training)
+    _check_rules(use_case)
     thresholds, facts = _thresholds(use_case, model, validation)
     build = use_case.build(run_id)
     shutil.rmtree(build.package, ignore_errors=True)
@@ -191,6 +195,14 @@ def package(
         directory=build.package,
         package=written,
     )
+
+
+def _check_rules(use_case: UseCase) -> None:
+    found = check_rules_of(use_case)
+    if found.problems:
+        raise RuleError(
+            found.path.name, problems=found.problems, next_step=f"nbkit rules check {use_case.contract.name}"
+        )
 
 
 def _check_rows(use_case: UseCase, frame: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from nbkit.serve._decide import Judge, Judgement, decide, fallback_decision
-from nbkit.serve._rules import Rules, Ruling
+from nbkit.serve._rules import Rules, Ruling, check_rules
 from nbkit.serve._store import Installed, PackageStore
 from nbkit.serve._sync import PackageSource, SyncResult, sync_model
 from nbkit.serve._worker import WorkerOptions, run_worker
@@ -21,6 +21,7 @@ __all__ = [
     "Ruling",
     "SyncResult",
     "WorkerOptions",
+    "check_rules",
     "decide",
     "fallback_decision",
     "run_worker",

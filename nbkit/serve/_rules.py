@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -12,9 +12,10 @@ import zen
 from nbkit.contract import Contract, Outcome
 from nbkit.errors import RuleError
 from nbkit.package import Package
+from nbkit.serve._rule_check import expression_problems, value_kinds
 from nbkit.serve._table import Table, compile_table, first_line, table_problems
 
-__all__ = ["Phase", "Rules", "Ruling"]
+__all__ = ["Phase", "Rules", "Ruling", "check_rules"]
 
 Phase = Literal["before", "after", "fallback"]
 Row = Mapping[str, float | str | None]
@@ -79,17 +80,7 @@ class Rules:
             All problems at once: also cells that the engine would silently never match.
         """
         nodes = _nodes(text)
-        names = [*(column.name for column in contract.inputs), "phase", "score"]
-        kinds = [str(node.get("type")) for node in nodes]
-        problems = [
-            f"node {n.get('name')!r}: type {k!r} is not allowed"
-            for n, k in zip(nodes, kinds, strict=True)
-            if k not in _PLAIN_NODES
-        ]
-        alone = sorted(kinds) == ["decisionTableNode", "inputNode", "outputNode"]
-        contents = [_content(node) for node in nodes if node.get("type") == "decisionTableNode"]
-        for content in contents:
-            problems += table_problems(content, names=names if alone else None)
+        problems = _problems(nodes, contract=contract, thorough=False)
         if problems:
             raise RuleError("rules.json", problems=problems)
         try:
@@ -97,7 +88,11 @@ class Rules:
             graph.validate()
         except RuntimeError as error:
             raise RuleError(f"rules.json: not a decision graph: {first_line(error)}") from error
-        tables = {phase: compile_table(contents[0], names=names, phase=phase) for phase in _PHASES} if alone else {}
+        tables: dict[Phase, Table | None] = {}
+        if _is_one_table(nodes):
+            content = next(_content(node) for node in nodes if node.get("type") == "decisionTableNode")
+            names = value_kinds(contract)
+            tables = {phase: compile_table(content, names=names, phase=phase) for phase in _PHASES}
         return cls(graph, tables={phase: table for phase, table in tables.items() if table is not None})
 
     @classmethod
@@ -183,6 +178,48 @@ class Rules:
         return result or {}
 
 
+def check_rules(text: bytes, *, contract: Contract) -> tuple[str, ...]:
+    """Check rules as they are packaged: everything that would never fit, as well as what `Rules.parse` refuses.
+
+    Parameters
+    ----------
+    text : bytes
+        GoRules JDM, as its editor writes it.
+    contract : Contract
+        Whose inputs the rules may name.
+
+    Returns
+    -------
+    tuple of str
+        All problems at once: unknown fields, types that do not match, values that no row has, and rows of a table that
+        earlier ones leave nothing. Empty when the rules are sound.
+    """
+    try:
+        nodes = _nodes(text)
+        problems = _problems(nodes, contract=contract, thorough=True)
+        if not problems:
+            Rules.parse(text, contract=contract)
+    except RuleError as error:
+        return error.problems or (error.message,)
+    return tuple(problems)
+
+
+def _is_one_table(nodes: list[Mapping[str, object]]) -> bool:
+    return sorted(str(node.get("type")) for node in nodes) == ["decisionTableNode", "inputNode", "outputNode"]
+
+
+def _problems(nodes: list[Mapping[str, object]], *, contract: Contract, thorough: bool) -> list[str]:
+    problems = [
+        f"node {node.get('name')!r}: type {kind!r} is not allowed"
+        for node in nodes
+        if (kind := str(node.get("type"))) not in _PLAIN_NODES
+    ]
+    computed, alone = _computed(nodes), _is_one_table(nodes)
+    for content in [_content(node) for node in nodes if node.get("type") == "decisionTableNode"]:
+        problems += table_problems(content, contract=contract, computed=computed, alone=alone, thorough=thorough)
+    return problems + (_expression_problems(nodes, contract=contract, computed=computed) if thorough else [])
+
+
 def _ruling(said: Mapping[str, object]) -> Ruling | None:
     decision = said.get("decision")
     if decision is None:
@@ -201,6 +238,46 @@ def _nodes(text: bytes) -> list[Mapping[str, object]]:
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         raise RuleError("rules.json: nodes: expected a list of objects, as the GoRules editor writes it")
     return nodes
+
+
+def _expressions(nodes: list[Mapping[str, object]]) -> list[tuple[str, str, str]]:
+    """Node, key and text of every expression outside the tables."""
+    found = []
+    for node in nodes:
+        content = node.get("content")
+        content = content if isinstance(content, dict) else {}
+        lines = content.get("expressions") if node.get("type") == "expressionNode" else content.get("statements")
+        for line in lines if isinstance(lines, list) else ():
+            if node.get("type") in ("expressionNode", "switchNode") and isinstance(line, dict):
+                text = str(line.get("value") or line.get("condition") or "").strip()
+                found.append((str(node.get("name")), str(line.get("key") or "condition"), text))
+    return found
+
+
+def _computed(nodes: list[Mapping[str, object]]) -> frozenset[str]:
+    keys = {str(line[1]) for line in _expressions(nodes)}
+    for node in nodes:
+        content = node.get("content")
+        if node.get("type") == "decisionTableNode" and isinstance(content, dict) and content.get("passThrough"):
+            outputs = content.get("outputs")
+            keys |= (
+                {str(o.get("field")) for o in outputs if isinstance(o, dict)} if isinstance(outputs, list) else set()
+            )
+    return frozenset(key.split(".")[0] for key in keys)
+
+
+def _expression_problems(nodes: list[Mapping[str, object]], *, contract: Contract, computed: Set[str]) -> list[str]:
+    problems = []
+    for node, key, text in _expressions(nodes):
+        try:
+            if text:
+                zen.compile_expression(text)
+        except RuntimeError as error:
+            problems.append(f"node {node!r}, {key!r}: cannot be read: {text!r}: {first_line(error)}")
+            continue
+        found = expression_problems(text, contract=contract, computed=computed) if text else []
+        problems += [f"node {node!r}, {key!r}: {problem}" for problem in found]
+    return problems
 
 
 def _content(node: Mapping[str, object]) -> Mapping[str, object]:

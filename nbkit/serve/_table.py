@@ -6,12 +6,14 @@ A graph takes 200 µs to evaluate, its cells one each; a test holds both to the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Set
 from dataclasses import dataclass
 
 import zen
 
+from nbkit.contract import Contract
 from nbkit.errors import RuleError
+from nbkit.serve._rule_check import cell_problems, unreachable_rows, value_kinds
 
 _Row = Mapping[str, float | str | None]
 _Cell = Callable[[_Row], bool]
@@ -70,25 +72,41 @@ def compile_table(content: Mapping[str, object], *, names: Collection[str], phas
     return Table(rules=tuple(compiled))
 
 
-def table_problems(content: Mapping[str, object], *, names: Collection[str] | None) -> list[str]:
-    """Say what the engine itself would silently read as 'no rule fits': a cell that does not parse, a wrong column.
+def table_problems(
+    content: Mapping[str, object], *, contract: Contract, computed: Set[str], alone: bool, thorough: bool
+) -> list[str]:
+    """Say what the engine itself would silently read as 'no rule fits'.
 
-    ``names`` are the fields that a row has; None where earlier nodes of the graph may add some.
+    That is a cell that does not parse and a column that no row has; when it is thorough, also a value of another type
+    and, where the table stands alone, a row that is never reached. ``computed`` are fields that earlier nodes add.
     """
     problems = []
     columns, outputs, rules = (_list(content, key) for key in ("inputs", "outputs", "rules"))
+    names = value_kinds(contract).keys() | computed
     for column in columns:
         field = column.get("field")
-        if names is not None and isinstance(field, str) and field and field not in names:
+        if (alone or thorough) and isinstance(field, str) and field and field not in names:
             problems.append(f"column {field!r}: not an input of the contract, nor phase or score")
     for number, rule in enumerate(rules, start=1):
         for column, unary in (*((c, bool(c.get("field"))) for c in columns), *((c, False) for c in outputs)):
             text = str(rule.get(str(column.get("id"))) or "").strip()
-            problem = _syntax_problem(text, unary=unary)
-            if problem:
-                problems.append(f"rule {number}, {column.get('field') or column.get('name')!r}: {problem}")
+            place = f"rule {number}, {column.get('field') or column.get('name')!r}"
+            found = [problem] if (problem := _syntax_problem(text, unary=unary)) else []
+            if thorough and not found and unary and not computed:
+                found = cell_problems(str(column.get("field")), text, contract=contract)
+            problems += [f"{place}: {problem}" for problem in found]
         problems += _output_problems(rule, outputs, number=number)
+    if thorough and alone and not problems and content.get("hitPolicy") == "first":
+        problems += unreachable_rows([_texts(rule, columns) for rule in rules], contract=contract)
     return problems
+
+
+def _texts(rule: Mapping[str, object], columns: list[Mapping[str, object]]) -> dict[str, str]:
+    return {
+        str(column.get("field")): str(rule.get(str(column.get("id"))) or "").strip()
+        for column in columns
+        if column.get("field")
+    }
 
 
 def _output_problems(rule: Mapping[str, object], outputs: list[Mapping[str, object]], *, number: int) -> list[str]:

@@ -74,9 +74,13 @@ def make_contract(**changes: object) -> Contract:
     return Contract.model_validate(content | changes)
 
 
-def rules_graph(*rules: Mapping[str, str], hit_policy: str = "first", nodes: tuple[object, ...] = ()) -> str:
+def rules_graph(
+    *rules: Mapping[str, str],
+    hit_policy: str = "first",
+    nodes: tuple[object, ...] = (),
+    fields: tuple[str, ...] = ("phase", "score", "income", "ratio", "purpose"),
+) -> str:
     """A GoRules table: cells by field, and the outputs decision, rule and reason."""
-    fields = ("phase", "score", "income", "ratio", "purpose")
     outputs = ("decision", "rule", "reason")
     table = {
         "hitPolicy": hit_policy,
