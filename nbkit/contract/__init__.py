@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbkit.contract._columns import Input, Owner, Protected, Target
 from nbkit.contract._decision import Budget, CostRow, Costs, DecisionBlock, Serve, Thresholds
-from nbkit.contract._judging import Evaluate, Fairness, GateSpec
+from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._load import contract_schema, load_contract, parse_contract
 from nbkit.contract._model import CONTRACT_FORMAT, Contract
 from nbkit.contract._operation import Audit, Monitor, Retrain, Rollout
@@ -19,8 +19,10 @@ __all__ = [
     "Contract",
     "CostRow",
     "Costs",
+    "Data",
     "DecisionBlock",
     "Evaluate",
+    "Explain",
     "Fairness",
     "GateSpec",
     "Input",

@@ -15,6 +15,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "purpose": "what is decided about whom, and what the model is not for",
         "jurisdictions": "where decisions are made, as country codes",
         "target": "the column that is predicted",
+        "data": "what nobody can read off the rows: source, window, exclusions, bias",
         "inputs": "the columns that the model is given, in order",
         "protected": "attributes that are never inputs and only measure fairness",
         "decision": "how a score becomes a decision",
@@ -22,6 +23,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "evaluate": "what every version is judged on",
         "gates": "checks before each stage of rollout.path",
         "required_reasons": "which kinds of reason people must have written",
+        "explain": "how scores are explained to people",
         "fairness": "limits on how decisions may differ between groups",
         "monitor": "what is watched once the model decides",
         "rollout": "the stages that a version passes",
@@ -84,6 +86,17 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "gate": "name of the gate",
         "metric": "which metric, for at_least and at_most",
         "value": "its floor or ceiling",
+    },
+    "Data": {
+        "source": "where the rows come from",
+        "window": "the period that they cover",
+        "exclusions": "rows that were left out, and why, a sentence each",
+        "known_bias": "how the rows differ from those that the model will meet, a sentence each",
+        "selective_labels": "which rows have no label because of an earlier decision, and what was done about it",
+    },
+    "Explain": {
+        "group_correlation": "inputs that correlate at least so much are reported as one group",
+        "slices": "slices whose explanation is shown apart; by default all of evaluate.slices",
     },
     "Fairness": {
         "impact_ratio_floor": "lowest approval rate of a group over that of the reference group",

@@ -30,3 +30,20 @@ class Fairness(Block):
 
     impact_ratio_floor: Share = 0.8
     minimum_group: int = Field(default=30, ge=2)
+
+
+class Data(Block):
+    """What nobody can read off the rows; the rationale says of each key that is not declared that it is not."""
+
+    source: str = ""
+    window: str = ""
+    exclusions: tuple[Text, ...] = ()
+    known_bias: tuple[Text, ...] = ()
+    selective_labels: str = ""
+
+
+class Explain(Block):
+    """How the scores of a version are explained to people."""
+
+    group_correlation: float = Field(default=0.7, gt=0, le=1)
+    slices: tuple[Text, ...] | None = None

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from nbkit.contract._columns import Input, Owner, Protected, Target
 from nbkit.contract._decision import Budget, DecisionBlock, Serve
-from nbkit.contract._judging import Evaluate, Fairness, GateSpec
+from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._operation import Audit, Monitor, Retrain, Rollout
 from nbkit.contract._types import Block, Name, Stage, Text
 
@@ -33,6 +33,7 @@ class Contract(Block):
     jurisdictions: tuple[Text, ...] = Field(min_length=1)
     entity: Text = Field(description="the column that identifies a row")
     target: Target
+    data: Data = Data()
     inputs: tuple[Input, ...] = Field(min_length=1)
     protected: tuple[Protected, ...] = ()
     decision: DecisionBlock
@@ -44,6 +45,7 @@ class Contract(Block):
         "data",
         "threshold",
     )
+    explain: Explain = Explain()
     fairness: Fairness = Fairness()
     monitor: Monitor = Monitor()
     rollout: Rollout = Rollout()
@@ -74,6 +76,9 @@ class Contract(Block):
         problems += [f"inputs: {name!r} is the entity" for name in names if name == self.entity]
         unknown = [name for name in self.evaluate.slices if name not in names and name not in protected]
         problems += [f"evaluate.slices: {name!r} is neither an input nor protected" for name in unknown]
+        shown = self.explain.slices or ()
+        outside = [name for name in shown if name not in self.evaluate.slices]
+        problems += [f"explain.slices: {name!r} is not among evaluate.slices" for name in outside]
         problems += [f"gates: {stage} is not in rollout.path" for stage in self.gates if stage not in self.rollout.path]
         problems += [f"gates: no gate for {stage}" for stage in self.rollout.path if not self.gates.get(stage)]
         if problems:

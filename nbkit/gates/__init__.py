@@ -12,6 +12,7 @@ from nbkit.gates._evidence import (
 )
 from nbkit.gates._metric import require_at_least, require_at_most
 from nbkit.gates._run import GATES, gate_from_spec, run_gates
+from nbkit.gates._stability import require_stability
 from nbkit.gates._verdict import Gate
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "require_parity",
     "require_rationale",
     "require_scan",
+    "require_stability",
     "run_gates",
 ]

@@ -18,12 +18,14 @@ from nbkit.gates._evidence import (
     require_scan,
 )
 from nbkit.gates._metric import require_at_least, require_at_most
+from nbkit.gates._stability import require_stability
 from nbkit.gates._verdict import Facts, Gate, cannot_tell, guarded
 from nbkit.records import GateResult
 
 _METRIC_GATES: Mapping[str, Callable[[str, float], Gate]] = MappingProxyType(
     {"at_least": require_at_least, "at_most": require_at_most}
 )
+_VALUE_GATES: Mapping[str, Callable[[float], Gate]] = MappingProxyType({"stability": require_stability})
 _PLAIN_GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType(
     {
         "parity": require_parity,
@@ -37,7 +39,7 @@ _PLAIN_GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType(
     }
 )
 
-GATES: Mapping[str, Callable[..., Gate]] = MappingProxyType({**_METRIC_GATES, **_PLAIN_GATES})
+GATES: Mapping[str, Callable[..., Gate]] = MappingProxyType({**_METRIC_GATES, **_VALUE_GATES, **_PLAIN_GATES})
 """Every gate that a contract can list, by name: its factory."""
 
 _CORRECT = "correct gates in contract.yaml"
@@ -67,6 +69,10 @@ def gate_from_spec(spec: GateSpec) -> Gate:
         if spec.metric is None or spec.value is None:
             return _never(spec.gate, f"{spec.gate} needs a metric and a value")
         return _METRIC_GATES[spec.gate](spec.metric, spec.value)
+    if spec.gate in _VALUE_GATES:
+        if spec.value is None or spec.metric is not None:
+            return _never(spec.gate, f"{spec.gate} needs a value and takes no metric")
+        return _VALUE_GATES[spec.gate](spec.value)
     if spec.gate in _PLAIN_GATES:
         if spec.metric is not None or spec.value is not None:
             return _never(spec.gate, f"{spec.gate} takes neither metric nor value")

@@ -229,6 +229,16 @@ def test_all_problems_are_reported_at_once(contract_text: str) -> None:
         ),
         (
             "decision:",
+            "explain: {slices: [age]}\ndecision:",
+            "$.explain.slices: 'age' is not among evaluate.slices",
+        ),
+        (
+            "decision:",
+            "explain: {group_correlation: 0}\ndecision:",
+            "$.explain.group_correlation: expected more than 0, got 0",
+        ),
+        (
+            "decision:",
             "evaluate: {case_set: x}\ndecision:",
             "$.evaluate.case_set: expected 'path@sha256:<64 hex digits>'",
         ),

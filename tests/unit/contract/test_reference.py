@@ -23,6 +23,8 @@ SECTIONS = {
     "Serve": "`serve`",
     "Evaluate": "`evaluate`",
     "GateSpec": "`gates`",
+    "Data": "`data`",
+    "Explain": "`explain`",
     "Fairness": "`fairness`",
     "Monitor": "`monitor`",
     "Rollout": "`rollout`",

@@ -28,6 +28,7 @@ from nbkit.gates import (
 from nbkit.records import Verdict
 
 PASS, FAIL, CANNOT_TELL = Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL
+STABILITY_SHARES = ("background_share", "twin_share", "noise_share", "worst_share")
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
@@ -71,6 +72,7 @@ def facts(**changes):
         "rationale": {"written": True, "missing": [], "stale": []},
         "owner": {"team": "Risk", "primary": "Ada", "deputy": "Sam"},
         "scan": {"problems": []},
+        "stability": {"rows": 200, **{key: {"value": 0.02, "low": 0.01, "high": 0.05} for key in STABILITY_SHARES}},
     } | changes
 
 
@@ -80,8 +82,9 @@ def test_every_exported_name_resolves():
 
 
 def test_every_gate_passes_on_good_facts():
-    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most")]
+    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most", "stability")]
     specs += [GateSpec(gate="at_least", metric="auc", value=0.75), GateSpec(gate="at_most", metric="ece", value=0.1)]
+    specs += [GateSpec(gate="stability", value=0.1)]
     results = run_gates(specs, facts=facts())
     assert len(results) == len(GATES)
     assert [(result.gate, result.reason) for result in results if not result.passed] == []
@@ -89,8 +92,9 @@ def test_every_gate_passes_on_good_facts():
 
 
 def test_every_gate_says_cannot_tell_when_its_facts_are_missing():
-    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most")]
+    specs = [GateSpec(gate=name) for name in GATES if name not in ("at_least", "at_most", "stability")]
     specs += [GateSpec(gate="at_least", metric="auc", value=0.75), GateSpec(gate="at_most", metric="ece", value=0.1)]
+    specs += [GateSpec(gate="stability", value=0.1)]
     for result in run_gates(specs, facts={}):
         assert result.verdict is CANNOT_TELL
         assert "is not among the facts" in result.reason
