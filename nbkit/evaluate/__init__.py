@@ -3,15 +3,18 @@
 from nbkit.evaluate._bootstrap import wilson
 from nbkit.evaluate._cases import CaseSet, load_cases
 from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar, SliceComparison
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
 from nbkit.evaluate._evaluate import evaluate_package
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
+from nbkit.evaluate._flips import mcnemar
 from nbkit.evaluate._freeze import freeze_cases
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
 from nbkit.evaluate._metrics import Metric
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
+from nbkit.evaluate._search import FoundSlice, SliceSearch
 from nbkit.evaluate._slices import SliceResult
 from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
 
@@ -23,15 +26,22 @@ __all__ = [
     "ChampionComparison",
     "ConfusionRow",
     "Curves",
+    "DecisionChange",
+    "Difference",
     "Estimate",
     "EvaluationResult",
+    "Flip",
+    "FoundSlice",
     "GoldenCase",
     "GoldenResult",
     "GroupResult",
     "HistogramBin",
     "Leak",
+    "McNemar",
     "Metric",
+    "SliceComparison",
     "SliceResult",
+    "SliceSearch",
     "ThresholdChoice",
     "auc_difference",
     "auc_estimate",
@@ -42,6 +52,7 @@ __all__ = [
     "impact_ratio",
     "load_cases",
     "load_golden",
+    "mcnemar",
     "refuse_leaks",
     "wilson",
     "write_golden",

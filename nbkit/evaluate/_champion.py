@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.evaluate._bootstrap import mean_by_table
+from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar
 from nbkit.evaluate._decide import wrong_of
 from nbkit.evaluate._delong import Estimate, auc_difference
+from nbkit.evaluate._flips import changes_of, flips_of, mcnemar, total_of
 from nbkit.evaluate._metrics import Judged
 
 # A ranking that is surely less than 0.02 of AUC worse, and a cost that is surely less than 5 % higher, do not matter to
@@ -40,6 +42,28 @@ class ChampionComparison:
         Why.
     newly_wrong, newly_right : tuple of str
         Ids of cases that the challenger decides wrongly and the champion did not, and the other way round.
+    differences : tuple of Difference
+        Every figure that both have, with its interval and what the gate makes of it.
+    cost_total : Estimate or None
+        The cost difference over all cases of the set, in the contract's currency.
+    mcnemar : McNemar or None
+        Whether more decisions became wrong than became right.
+    flips : tuple of Flip
+        Cases that both decide differently, the dearest first; of very many only the first.
+    flipped : int
+        How many cases both decide differently.
+    changes : tuple of DecisionChange
+        Decisions of the champion by decisions of the challenger; pairs without a case are left out.
+    worst_slice : str
+        The declared slice where the challenger loses most, such as ``kind = fixed``; empty without slices.
+    golden_newly_failed : tuple of str
+        Golden cases that the champion passes and the challenger does not.
+    false_block_level : float or None
+        Highest chance that the verdict is ``worse`` for a version that is no worse in anything that is judged.
+    judged : int
+        How many differences the verdict rests on: two figures of all cases and of every declared slice.
+    n_that_would_tell : int or None
+        How many cases would tell; None when these do, or none would.
     """
 
     version: int
@@ -51,6 +75,17 @@ class ChampionComparison:
     reason: str
     newly_wrong: tuple[str, ...]
     newly_right: tuple[str, ...]
+    differences: tuple[Difference, ...] = ()
+    cost_total: Estimate | None = None
+    mcnemar: McNemar | None = None
+    flips: tuple[Flip, ...] = ()
+    flipped: int = 0
+    changes: tuple[DecisionChange, ...] = ()
+    worst_slice: str = ""
+    golden_newly_failed: tuple[str, ...] = ()
+    false_block_level: float | None = None
+    judged: int = 0
+    n_that_would_tell: int | None = None
 
 
 def not_comparable(*, version: int, package_digest: str, case_set: str, reason: str) -> ChampionComparison:
@@ -95,6 +130,11 @@ def compare(
         reason=reason,
         newly_wrong=_ids(ids, ours & ~theirs),
         newly_right=_ids(ids, theirs & ~ours),
+        cost_total=total_of(money, cases=len(ids)),
+        mcnemar=mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())),
+        flips=flips_of(challenger, champion, ids=ids),
+        flipped=int((challenger.decisions != champion.decisions).sum()),
+        changes=changes_of(challenger, champion),
     )
 
 

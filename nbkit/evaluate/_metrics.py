@@ -44,6 +44,8 @@ class Metric:
         How the interval was computed.
     n : int
         Number of cases.
+    note : str
+        What has to be known to read the figure: at which false positive rate, of how many, with which bias.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Metric:
     high: float | None
     method: str
     n: int
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

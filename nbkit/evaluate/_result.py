@@ -13,9 +13,13 @@ from nbkit.evaluate._curves import ConfusionRow, Curves
 from nbkit.evaluate._facts import champion_facts, group_facts
 from nbkit.evaluate._fairness import AttributeResult, GroupResult
 from nbkit.evaluate._metrics import Metric
+from nbkit.evaluate._search import SliceSearch
 from nbkit.evaluate._slices import SliceResult
 
-EVALUATION_FORMAT = 1
+# Raising it: write a golden file of the new format in tests/unit/evaluate/formats, give every new field a default that
+# says "not computed", and list the old format here.
+EVALUATION_FORMAT = 2
+_READABLE = (1, EVALUATION_FORMAT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,12 @@ class EvaluationResult:
         By protected attribute.
     alternatives : dict
         Figures of other models that were tried, by name.
+    search : SliceSearch or None
+        The slices that were looked for in addition to the declared ones; None when none were.
+    decided_by : str
+        How scores became decisions: ``thresholds``, or ``rules and thresholds`` as the service decides.
+    ruled : int
+        Cases that rules decided otherwise than the thresholds alone.
     """
 
     model: str
@@ -130,6 +140,9 @@ class EvaluationResult:
     impact_ratio_floor: float
     fairness: tuple[AttributeResult, ...]
     alternatives: dict[str, dict[str, float]]
+    search: SliceSearch | None = None
+    decided_by: str = "thresholds"
+    ruled: int = 0
 
     def metric(self, name: str) -> Metric:
         """Return one metric.
@@ -222,7 +235,7 @@ class EvaluationResult:
         }
 
     def to_json(self) -> str:
-        """Return the result as canonical JSON, format 1.
+        """Return the result as canonical JSON, format 2.
 
         Returns
         -------
@@ -263,9 +276,9 @@ class EvaluationResult:
         """
         try:
             document = msgspec.json.decode(text, type=dict[str, object])
-            if document.get("format") != EVALUATION_FORMAT:
+            if document.get("format") not in _READABLE:
                 raise EvaluationError(
-                    f"evaluation: format: expected {EVALUATION_FORMAT}, got {document.get('format')!r}",
+                    f"evaluation: format: expected at most {EVALUATION_FORMAT}, got {document.get('format')!r}",
                     next_step="nbkit evaluate NAME",
                 )
             return msgspec.convert(document.get("result"), type=cls)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nbkit.evaluate._bootstrap import mean_by_table
-from nbkit.evaluate._decide import DECLINE
+from nbkit.evaluate._bootstrap import mean_by_table, wilson
+from nbkit.evaluate._comparison import SliceComparison
+from nbkit.evaluate._decide import APPROVE, DECLINE
 from nbkit.evaluate._delong import Estimate, auc_estimate
 from nbkit.evaluate._metrics import Judged
 
@@ -37,6 +38,12 @@ class SliceResult:
         Share that was declined.
     note : str
         Why a figure is absent, or that the whole interval lies below the figure of all cases.
+    approval_rate : Estimate or None
+        Share that was approved.
+    mean_score : float or None
+        What was predicted on average; beside ``positives / n`` it says how well the slice is calibrated.
+    comparison : SliceComparison or None
+        Against the champion on the same cases; None without one.
     """
 
     column: str
@@ -47,6 +54,9 @@ class SliceResult:
     cost: Estimate
     decline_rate: float
     note: str
+    approval_rate: Estimate | None = None
+    mean_score: float | None = None
+    comparison: SliceComparison | None = None
 
 
 def slice_results(
@@ -82,6 +92,10 @@ def slice_results(
                     cost=cost,
                     decline_rate=float((judged.decisions[inside] == DECLINE).mean()),
                     note=note,
+                    approval_rate=wilson(
+                        int((judged.decisions[inside] == APPROVE).sum()), of=int(inside.sum()), confidence=confidence
+                    ),
+                    mean_score=float(judged.scores[inside].mean()),
                 )
             )
     return tuple(found)

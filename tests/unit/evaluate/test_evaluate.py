@@ -65,7 +65,7 @@ class TestResult:
     def test_json_is_canonical_and_read_back_equal(self, evaluate, package):
         result = evaluate(golden=[golden()], champion=package, champion_version=2, alternatives={"tree": {"auc": 0.7}})
         document = json.loads(result.to_json())
-        assert (document["format"], document["package_digest"]) == (1, package.digest)
+        assert (document["format"], document["package_digest"]) == (2, package.digest)
         assert document["facts"] == json.loads(json.dumps(result.facts()))
         assert EvaluationResult.from_json(result.to_json()) == result
         assert EvaluationResult.from_json(result.to_json().encode()) == result
@@ -73,8 +73,8 @@ class TestResult:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ('{"format": 2}', "format: expected 1, got 2"),
-            ("{}", "format: expected 1, got None"),
+            ('{"format": 3}', "format: expected at most 2, got 3"),
+            ("{}", "format: expected at most 2, got None"),
             ("[]", "evaluation: Expected `object`, got `array`"),
             ("nonsense", "evaluation: JSON is malformed"),
             ('{"format": 1, "result": {"model": 1}}', r"evaluation: Expected `str`, got `int` - at `\$\.model`"),
