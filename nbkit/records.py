@@ -61,7 +61,8 @@ class AuditRecord:
     """One decision as the audit ledger keeps it: written once, never changed.
 
     ``route`` says who decided: ``model``, or ``rules:<name>``; ``fallback`` names the fallback that answered instead of
-    the model (empty when none did) and ``fallback_cause`` says why.
+    the model (empty when none did) and ``fallback_cause`` says why. ``stage`` is that of the version: production or
+    canary. A record of kind ``shadow`` answered nobody: a version in the stage shadow says what it would have decided.
     """
 
     id: str
@@ -84,3 +85,5 @@ class AuditRecord:
     latency_us: int = 0
     cost_usd: str = "0"
     tags: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "decision"
+    stage: str = "production"

@@ -9,9 +9,11 @@ from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
 from nbkit.audit._tree import Frontier, leaf_hash, node_hash, tree_root
+from nbkit.audit._trial import CHAMPION_DECISION, trial_summary
 from nbkit.audit._verify import LedgerReport, verify_ledger
 
 __all__ = [
+    "CHAMPION_DECISION",
     "Checkpoint",
     "Frontier",
     "Ledger",
@@ -21,5 +23,6 @@ __all__ = [
     "read_record",
     "read_records",
     "tree_root",
+    "trial_summary",
     "verify_ledger",
 ]
