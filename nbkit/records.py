@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-__all__ = ["AuditRecord", "Decision", "GateResult", "Verdict"]
+__all__ = ["AuditRecord", "Decision", "GateResult", "Verdict", "may_be_waived"]
 
 
 class Verdict(StrEnum):
@@ -16,6 +16,26 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105  a verdict, not a password
     FAIL = "fail"
     CANNOT_TELL = "cannot tell"
+    WAIVED = "waived"
+
+
+# What these ask is whether the other gates looked at the real thing: no reason makes up for a "no".
+_NEVER_WAIVED = frozenset({"parity", "cases", "scan", "ownership", "rationale", "path", "submission", "gates"})
+
+
+def may_be_waived(gate: str, *, verdict: Verdict) -> bool:
+    """Say whether a signed waiver may stand in for this result of a gate.
+
+    A group that is surely treated worse than the contract allows is never waived; one that is too small to tell may be.
+
+    Examples
+    --------
+    >>> may_be_waived("golden", verdict=Verdict.FAIL), may_be_waived("scan", verdict=Verdict.FAIL)
+    (True, False)
+    """
+    if verdict not in (Verdict.FAIL, Verdict.CANNOT_TELL) or gate in _NEVER_WAIVED:
+        return False
+    return not (gate == "fairness" and verdict is Verdict.FAIL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +47,7 @@ class GateResult:
     gate : str
         Name in the contract, such as ``at_least:auc``.
     verdict : Verdict
-        Only ``PASS`` lets a version through.
+        Only ``PASS`` lets a version through, and ``WAIVED`` with the signed waiver at hand.
     reason : str
         A sentence with the figure and its limit.
     next_step : str
@@ -42,7 +62,7 @@ class GateResult:
     @property
     def passed(self) -> bool:
         """Whether the gate lets the version through."""
-        return self.verdict is Verdict.PASS
+        return self.verdict in (Verdict.PASS, Verdict.WAIVED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

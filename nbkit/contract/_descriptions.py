@@ -110,7 +110,15 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "path": "from staging to production, in order",
         "shadow_days": "days of scoring without answering",
         "canary_shares": "shares of traffic that a canary answers, one after another",
+        "guardrails": "what a version must keep to in shadow and as a canary",
         "evidence_valid_days": "days after which a promotion must be renewed",
+    },
+    "Guardrails": {
+        "minimum_decisions": "fewer decisions than this tell nothing",
+        "error_share_ceiling": "highest share of decisions in which scoring failed",
+        "fallback_share_ceiling": "highest share of decisions that a fallback answered",
+        "disagreement_share_ceiling": "highest share of decisions that differ from the champion's",
+        "p99_ms_ceiling": "highest 99th percentile of the answer's milliseconds; by default serve.deadline_ms",
     },
     "Retrain": {
         "notebook": "notebook that trains the model",

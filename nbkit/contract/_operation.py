@@ -16,12 +16,23 @@ class Monitor(Block):
     alert: Text = "owner"
 
 
+class Guardrails(Block):
+    """What a version must keep to in shadow and as a canary, on real traffic."""
+
+    minimum_decisions: int = Field(default=200, ge=1)
+    error_share_ceiling: Share = 0.01
+    fallback_share_ceiling: Share = 0.05
+    disagreement_share_ceiling: Share = 0.2
+    p99_ms_ceiling: float | None = Field(default=None, gt=0)
+
+
 class Rollout(Block):
     """The stages a version passes, in order."""
 
     path: tuple[Stage, ...] = (Stage.STAGING, Stage.SHADOW, Stage.CANARY, Stage.PRODUCTION)
     shadow_days: int = Field(default=7, ge=0)
     canary_shares: tuple[Share, ...] = (0.01, 0.1, 0.5)
+    guardrails: Guardrails = Guardrails()
     evidence_valid_days: int = Field(default=365, ge=1, le=3660)
 
     @model_validator(mode="after")

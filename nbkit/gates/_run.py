@@ -18,7 +18,9 @@ from nbkit.gates._evidence import (
     require_scan,
 )
 from nbkit.gates._metric import require_at_least, require_at_most
+from nbkit.gates._people import require_monitoring, require_rehearsal, require_reproduction
 from nbkit.gates._stability import require_stability
+from nbkit.gates._trial import require_canary, require_shadow
 from nbkit.gates._verdict import Facts, Gate, cannot_tell, guarded
 from nbkit.records import GateResult
 
@@ -36,6 +38,11 @@ _PLAIN_GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType(
         "rationale": require_rationale,
         "ownership": require_owner,
         "scan": require_scan,
+        "monitoring": require_monitoring,
+        "reproduction": require_reproduction,
+        "rehearsal": require_rehearsal,
+        "shadow": require_shadow,
+        "canary": require_canary,
     }
 )
 
@@ -91,7 +98,8 @@ def run_gates(specs: Sequence[GateSpec], *, facts: Mapping[str, object]) -> tupl
         The entries of one stage. None at all is itself a gate that does not pass.
     facts : mapping
         What is known about the version: ``parity``, ``case_set``, ``metrics``, ``golden``, ``champion``, ``fairness``,
-        ``rationale``, ``owner`` and ``scan``.
+        ``rationale``, ``owner``, ``scan``, ``monitoring``, ``reproduction``, ``rehearsal``, ``shadow``, ``canary`` and
+        their ``limits``.
 
     Returns
     -------

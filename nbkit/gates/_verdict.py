@@ -65,6 +65,12 @@ class Facts:
             raise FactMissing(f"{path} is {found!r}, not a list of text")
         return list(found)
 
+    def within(self, path: str) -> Facts:
+        found = self.value(path)
+        if not isinstance(found, Mapping):
+            raise FactMissing(f"{path} is {found!r}, not a mapping")
+        return Facts(found)
+
     def rows(self, path: str) -> list[Facts]:
         found = self.value(path)
         if not isinstance(found, list | tuple) or not all(isinstance(item, Mapping) for item in found):

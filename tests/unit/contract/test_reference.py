@@ -28,6 +28,7 @@ SECTIONS = {
     "Fairness": "`fairness`",
     "Monitor": "`monitor`",
     "Rollout": "`rollout`",
+    "Guardrails": "`rollout`",
     "Retrain": "`retrain`",
     "Audit": "`audit`",
     "Budget": "`budget`",
@@ -63,7 +64,7 @@ def test_every_plain_default_is_in_its_row(block: str) -> None:
     words = {False: "`false`", "": "empty"}
     for key, schema in blocks()[block].items():
         default = schema.get("default")  # type: ignore[attr-defined]
-        if default is None or isinstance(default, list):
+        if default is None or isinstance(default, list | dict):
             continue
         text = f"{default:g}" if isinstance(default, float) else str(default)
         assert rows[key] == words.get(default, f"`{text}`"), key

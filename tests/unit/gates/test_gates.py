@@ -15,17 +15,22 @@ from nbkit.gates import (
     gate_from_spec,
     require_at_least,
     require_at_most,
+    require_canary,
     require_cases,
     require_fairness,
     require_golden,
+    require_monitoring,
     require_no_regression,
     require_owner,
     require_parity,
     require_rationale,
+    require_rehearsal,
+    require_reproduction,
     require_scan,
+    require_shadow,
     run_gates,
 )
-from nbkit.records import Verdict
+from nbkit.records import GateResult, Verdict, may_be_waived
 
 PASS, FAIL, CANNOT_TELL = Verdict.PASS, Verdict.FAIL, Verdict.CANNOT_TELL
 STABILITY_SHARES = ("background_share", "twin_share", "noise_share", "worst_share")
@@ -73,6 +78,42 @@ def facts(**changes):
         "owner": {"team": "Risk", "primary": "Ada", "deputy": "Sam"},
         "scan": {"problems": []},
         "stability": {"rows": 200, **{key: {"value": 0.02, "low": 0.01, "high": 0.05} for key in STABILITY_SHARES}},
+        "monitoring": {"missing": [], "inputs": 16, "rows": 1392, "alert": "owner", "label_delay_days": 60},
+        "reproduction": {
+            "by": "Sam",
+            "expires_on": "2027-02-01",
+            "problem": "",
+            "identical": True,
+            "differs": [],
+            "cases": 597,
+        },
+        "rehearsal": {
+            "by": "Sam",
+            "expires_on": "2027-02-01",
+            "problem": "",
+            "steps": ["train again", "roll back (dry run)"],
+        },
+        "shadow": trial(),
+        "canary": trial(disagreement_share=None),
+        "limits": {
+            "shadow_days": 7,
+            "minimum_decisions": 200,
+            "error_share_ceiling": 0.01,
+            "fallback_share_ceiling": 0.05,
+            "disagreement_share_ceiling": 0.2,
+            "p99_ms_ceiling": 50.0,
+        },
+    } | changes
+
+
+def trial(**changes):
+    return {
+        "days": 8.25,
+        "decisions": 12_000,
+        "error_share": 0.0,
+        "fallback_share": 0.002,
+        "disagreement_share": 0.03,
+        "p99_ms": 4.5,
     } | changes
 
 
@@ -357,6 +398,119 @@ class TestDocumentsAndPeople:
     def test_findings_of_the_scan_fail(self):
         result = require_scan()(facts(scan={"problems": ["os.system in model.skops"]}))
         assert (result.verdict, result.reason) == (FAIL, "1 found in the package: os.system in model.skops")
+
+
+class TestCertificates:
+    def test_a_model_that_comes_out_the_same_passes(self):
+        reason = require_reproduction()(facts()).reason
+        assert (
+            reason == "Sam trained it again from the record, valid until 2027-02-01: the same to the bit on 597 cases"
+        )
+
+    @pytest.mark.parametrize(
+        ("differs", "said"), [(["trees", "scores"], "trees, scores"), ([], "the certificate does not say what")]
+    )
+    def test_a_model_that_comes_out_otherwise_fails(self, differs, said):
+        found = facts()["reproduction"] | {"identical": False, "differs": differs}
+        result = require_reproduction()(facts(reproduction=found))
+        assert result.verdict is FAIL
+        assert result.reason.endswith(f"not the same: {said}")
+
+    @pytest.mark.parametrize(
+        ("gate", "name"), [(require_reproduction, "reproduction"), (require_rehearsal, "rehearsal")]
+    )
+    def test_without_a_certificate_nobody_can_tell(self, gate, name):
+        result = gate()(facts(**{name: None}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, f"there is no certificate of a {name}")
+        assert result.next_step.startswith("nbkit re")
+
+    @pytest.mark.parametrize(
+        ("gate", "name"), [(require_reproduction, "reproduction"), (require_rehearsal, "rehearsal")]
+    )
+    def test_a_certificate_that_does_not_hold_fails(self, gate, name):
+        result = gate()(facts(**{name: facts()[name] | {"problem": "expired at 2026-01-01"}}))
+        assert (result.verdict, result.reason) == (FAIL, "expired at 2026-01-01")
+        assert gate()(facts(**{name: "yes"})).verdict is CANNOT_TELL
+
+    def test_somebody_elses_rehearsal_fails(self):
+        result = require_rehearsal()(facts(rehearsal=facts()["rehearsal"] | {"by": "Ada"}))
+        assert (result.verdict, result.reason) == (FAIL, "Ada rehearsed, but the deputy is Sam")
+
+    def test_a_rehearsal_of_nothing_never_passes(self):
+        assert require_rehearsal()(facts(rehearsal=facts()["rehearsal"] | {"steps": []})).verdict is CANNOT_TELL
+
+
+class TestMonitoring:
+    @pytest.mark.parametrize(
+        ("change", "verdict", "reason"),
+        [
+            ({"alert": " "}, FAIL, "nobody is told when an input drifts"),
+            ({"missing": ["income"]}, FAIL, "the reference profile lacks income"),
+            ({"rows": 0}, CANNOT_TELL, "the reference profile was counted over no row"),
+            ({"rows": None}, CANNOT_TELL, "monitoring.rows is None, not a count"),
+        ],
+    )
+    def test_what_cannot_be_watched_does_not_pass(self, change, verdict, reason):
+        result = require_monitoring()(facts(monitoring=facts()["monitoring"] | change))
+        assert (result.verdict, result.reason) == (verdict, reason)
+
+
+class TestTrials:
+    @pytest.mark.parametrize(
+        ("change", "verdict", "said"),
+        [
+            ({"error_share": 0.02}, FAIL, "scoring failed for 2.00% of decisions, above 0.01"),
+            ({"error_share": -0.1}, FAIL, "scoring failed for -10.00% of decisions, above 0.01"),
+            ({"fallback_share": 0.06}, FAIL, "a fallback answered 6.00%, above 0.05"),
+            ({"disagreement_share": 0.21}, FAIL, "21.00% were decided otherwise than by the champion, above 0.2"),
+            ({"p99_ms": 51.0}, FAIL, "99 of 100 were done within 51.0 ms, above 50"),
+            ({"decisions": 199}, CANNOT_TELL, "fewer than 200 tell nothing"),
+            ({"decisions": 0, "error_share": 1.0}, CANNOT_TELL, "fewer than 200 tell nothing"),
+            ({"days": 6.9}, CANNOT_TELL, "the contract asks for 7 days"),
+            ({"disagreement_share": None}, CANNOT_TELL, "shadow.disagreement_share is None, not a finite number"),
+        ],
+    )
+    def test_a_shadow_that_breaks_a_guardrail_or_is_too_short_does_not_pass(self, change, verdict, said):
+        result = require_shadow()(facts(shadow=trial(**change)))
+        assert result.verdict is verdict
+        assert said in result.reason
+
+    def test_a_version_that_never_ran_cannot_be_told(self):
+        for gate, name in ((require_shadow, "shadow"), (require_canary, "canary")):
+            result = gate()(facts(**{name: None}))
+            assert result.verdict is CANNOT_TELL
+            assert result.reason == f"the ledger holds no decision of this version in {name}"
+
+    def test_a_canary_is_compared_only_where_somebody_measured_it(self):
+        assert require_canary()(facts()).passed
+        assert require_canary()(facts(canary=trial(days=0.1))).passed
+        assert require_canary()(facts(canary=trial(disagreement_share=0.5))).verdict is FAIL
+
+    def test_the_reason_gives_every_figure(self):
+        assert require_canary()(facts()).reason == (
+            "12,000 decisions in 8.2 days: scoring failed for 0.00% of decisions, a fallback answered 0.20%, "
+            "99 of 100 were done within 4.5 ms"
+        )
+
+
+class TestWaivers:
+    @pytest.mark.parametrize("gate", ["parity", "cases", "scan", "ownership", "rationale", "path", "submission"])
+    def test_what_asks_whether_the_others_looked_at_the_real_thing_is_never_waived(self, gate):
+        assert not may_be_waived(gate, verdict=FAIL)
+        assert not may_be_waived(gate, verdict=CANNOT_TELL)
+
+    def test_other_gates_may_be_waived_unless_they_passed(self):
+        for gate in ("at_least:auc", "golden", "regression", "shadow", "rehearsal"):
+            assert may_be_waived(gate, verdict=FAIL)
+            assert not may_be_waived(gate, verdict=PASS)
+            assert not may_be_waived(gate, verdict=Verdict.WAIVED)
+
+    def test_sure_unfairness_is_not_waived_but_too_few_cases_may_be(self):
+        assert not may_be_waived("fairness", verdict=FAIL)
+        assert may_be_waived("fairness", verdict=CANNOT_TELL)
+
+    def test_a_waived_result_lets_a_version_through(self):
+        assert GateResult(gate="golden", verdict=Verdict.WAIVED, reason="x").passed
 
 
 def test_importing_gates_loads_nothing_heavy():
