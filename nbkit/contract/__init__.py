@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbkit.contract._columns import Input, Owner, Protected, Target
+from nbkit.contract._columns import Input, Owner, Protected, Target, sentinel_key
 from nbkit.contract._decision import Budget, CostRow, Costs, DecisionBlock, Serve, Thresholds
 from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._load import contract_schema, load_contract, parse_contract
@@ -10,12 +10,14 @@ from nbkit.contract._model import CONTRACT_FORMAT, Contract
 from nbkit.contract._operation import Audit, Guardrails, Monitor, Retrain, Rollout
 from nbkit.contract._pin import pin_case_set
 from nbkit.contract._rows import RowCheck
+from nbkit.contract._telling import Bureau, Notice
 from nbkit.contract._types import Outcome, Stage
 
 __all__ = [
     "CONTRACT_FORMAT",
     "Audit",
     "Budget",
+    "Bureau",
     "Contract",
     "CostRow",
     "Costs",
@@ -28,6 +30,7 @@ __all__ = [
     "Guardrails",
     "Input",
     "Monitor",
+    "Notice",
     "Outcome",
     "Owner",
     "Protected",
@@ -42,4 +45,5 @@ __all__ = [
     "load_contract",
     "parse_contract",
     "pin_case_set",
+    "sentinel_key",
 ]

@@ -9,6 +9,30 @@ from pydantic import Field, model_validator
 from nbkit.contract._types import Block, Text
 
 
+def sentinel_key(value: object) -> str:
+    """Return a sentinel as text: ``-9`` whether it is written -9, -9.0 or '-9'.
+
+    Parameters
+    ----------
+    value : object
+        A number or text.
+
+    Returns
+    -------
+    str
+        The same for every way to write one number.
+
+    Examples
+    --------
+    >>> sentinel_key(-9.0), sentinel_key("-9"), sentinel_key("unknown")
+    ('-9', '-9', 'unknown')
+    """
+    try:
+        return repr(float(str(value))).removesuffix(".0")
+    except ValueError:
+        return str(value)
+
+
 class Owner(Block):
     """Who answers for the model, and who does when that person is gone."""
 

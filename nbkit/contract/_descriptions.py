@@ -30,6 +30,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "retrain": "how the model is made again",
         "audit": "what is recorded of every decision",
         "budget": "what decisions may cost",
+        "notice": "what an adverse-action notice says besides the reasons",
     },
     "Owner": {
         "team": "the team that answers for the model",
@@ -128,6 +129,18 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "retention_years": "years that records are kept",
         "payload": "full: inputs are recorded; none: they are not",
         "when_unavailable": "fail_closed: what cannot be recorded is not answered",
+    },
+    "Notice": {
+        "creditor": "name of the creditor, as the notice gives it",
+        "address": "the creditor's address",
+        "phone": "where the person concerned may call",
+        "languages": "languages that reasons are written in; the first is what the service answers",
+        "bureau": "the consumer reporting agency whose report the decision rests on",
+    },
+    "Bureau": {
+        "name": "its name",
+        "address": "its address",
+        "phone": "its telephone number, toll-free where it has one",
     },
     "Budget": {
         "per_decision_usd": "highest cost of one decision",

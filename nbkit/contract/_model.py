@@ -12,6 +12,7 @@ from nbkit.contract._columns import Input, Owner, Protected, Target
 from nbkit.contract._decision import Budget, DecisionBlock, Serve
 from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._operation import Audit, Monitor, Retrain, Rollout
+from nbkit.contract._telling import Notice
 from nbkit.contract._types import Block, Name, Stage, Text
 
 CONTRACT_FORMAT = 1
@@ -52,6 +53,7 @@ class Contract(Block):
     retrain: Retrain = Retrain()
     audit: Audit = Audit()
     budget: Budget = Budget()
+    notice: Notice = Notice()
 
     @field_validator("format", mode="before")
     @classmethod
@@ -79,6 +81,8 @@ class Contract(Block):
         shown = self.explain.slices or ()
         outside = [name for name in shown if name not in self.evaluate.slices]
         problems += [f"explain.slices: {name!r} is not among evaluate.slices" for name in outside]
+        reported = self.notice.bureau.inputs if self.notice.bureau else ()
+        problems += [f"notice.bureau.inputs: {name!r} is not an input" for name in reported if name not in names]
         problems += [f"gates: {stage} is not in rollout.path" for stage in self.gates if stage not in self.rollout.path]
         problems += [f"gates: no gate for {stage}" for stage in self.rollout.path if not self.gates.get(stage)]
         if problems:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.contract._columns import Input
+from nbkit.contract._columns import Input, sentinel_key
 from nbkit.contract._load import shown
 from nbkit.contract._model import Contract
 from nbkit.contract._yaml import path_text
@@ -41,12 +41,14 @@ class RowCheck:
         Whose inputs are checked.
     """
 
-    __slots__ = ("_decoder", "_inputs", "_readers")
+    __slots__ = ("_decoder", "_inputs", "_readers", "_with_sentinels")
 
     def __init__(self, contract: Contract) -> None:
         self._inputs = contract.inputs
         self._readers = tuple((column.name, _reader(column)) for column in contract.inputs)
         self._decoder = msgspec.json.Decoder(dict[str, object])
+        special = {column.name for column in contract.inputs if column.sentinels}
+        self._with_sentinels = tuple((name, read) for name, read in self._readers if name in special)
 
     def decode(self, body: bytes) -> dict[str, object]:
         """Read one JSON object; what is in it is for `check` to judge.
@@ -100,6 +102,25 @@ class RowCheck:
         if len(row) != len(checked):
             raise _violation(self._problems(row))
         return checked
+
+    def special(self, row: Mapping[str, object]) -> dict[str, str]:
+        """Return which inputs of a row hold a sentinel, and which one: what `check` turns into a missing value.
+
+        Parameters
+        ----------
+        row : mapping
+            As it came, and as `check` takes it.
+
+        Returns
+        -------
+        dict
+            Input to sentinel, as `sentinel_key` writes it; an input that is missing without one is not in it.
+        """
+        return {
+            name: sentinel_key(row[name])
+            for name, read in self._with_sentinels
+            if not _is_missing(row[name]) and read(row[name]) is None
+        }
 
     def problems_in(self, columns: Mapping[str, Sequence[object]], *, limit: int = 20) -> tuple[str, ...]:
         """Check a whole table, column by column; columns that are not inputs are left alone.

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from nbkit.package._parity import Parity, measure_parity
     from nbkit.package._plan import Plan
     from nbkit.package._profile import build_profile, fingerprint, merge_profiles
-    from nbkit.package._reason_book import ReasonBook, ReasonText, load_reasons
+    from nbkit.package._reason_book import ReasonBook, load_reasons
+    from nbkit.package._reason_file import ReasonText, Words
     from nbkit.package._reasons import ReasonCode, principal_reasons
     from nbkit.package._rows import PlanColumn
     from nbkit.package._write import write_package
@@ -31,6 +32,7 @@ __all__ = [
     "ReasonBook",
     "ReasonCode",
     "ReasonText",
+    "Words",
     "build_profile",
     "compile_plan",
     "fingerprint",
@@ -51,7 +53,8 @@ _HOMES = {
     "PlanColumn": "_rows",
     "ReasonBook": "_reason_book",
     "ReasonCode": "_reasons",
-    "ReasonText": "_reason_book",
+    "ReasonText": "_reason_file",
+    "Words": "_reason_file",
     "build_profile": "_profile",
     "compile_plan": "_compile",
     "fingerprint": "_profile",

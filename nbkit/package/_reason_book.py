@@ -1,31 +1,24 @@
-"""The book of reason codes: every sentence that may be said about a declined row, checked for completeness."""
+"""The book of reason codes: every sentence that may be said about a declined row, and of which rows it is true."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from nbkit.contract import Contract, Input
-from nbkit.contract._yaml import read_document
-from nbkit.errors import ContractError, RationaleError
+from nbkit.contract import Contract
+from nbkit.errors import RationaleError
+from nbkit.package._reason_check import incomplete, side_of_risk
+from nbkit.package._reason_file import REASONS_FORMAT, ReasonText, read_reasons_file
 from nbkit.package._steps import Scalar, is_missing
 
 __all__ = ["REASONS_FORMAT", "ReasonBook", "ReasonText", "load_reasons"]
 
-REASONS_FORMAT = 1
 REASONS_FILE = "reasons.yaml"
 PROFILE_FILE = "profile.json"
-
-Direction = Literal["high", "low", "any"]
-
-_CODE = re.compile(r"[A-Z][A-Z0-9_-]{0,15}\Z")
 
 
 class _Package(Protocol):
@@ -40,31 +33,6 @@ class _Package(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReasonText:
-    """One entry of ``reasons.yaml``.
-
-    Parameters
-    ----------
-    code : str
-        Capital letters, digits, ``-`` and ``_``.
-    inputs : tuple of str
-        Inputs whose contributions count for this reason.
-    text : str
-        What the person is told.
-    missing_text : str
-        What is told instead where the inputs were missing; needed when one of them may be.
-    direction : {"high", "low", "any"}
-        Whether the text is only true of a high, or only of a low value.
-    """
-
-    code: str
-    inputs: tuple[str, ...]
-    text: str
-    missing_text: str = ""
-    direction: Direction = "any"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReasonBook:
     """Every reason that may be given for a model's decisions.
 
@@ -73,11 +41,21 @@ class ReasonBook:
     entries : tuple of ReasonText
         In the order of the file.
     typical : mapping of str to float
-        A middle value of each input that has one text for high and another for low values; decides between the two.
+        A middle value of each numerical input; says what is high and what is low.
+    risk : mapping of str to str
+        ``high`` or ``low`` for each input whose direction the contract declares; on the other side it is never a
+        reason.
+    policies : tuple of ReasonText
+        Codes that only rules give.
+    first : (str, str)
+        The jurisdiction and language that the service answers in.
     """
 
     entries: tuple[ReasonText, ...]
     typical: Mapping[str, float] = field(default_factory=dict)
+    risk: Mapping[str, str] = field(default_factory=dict)
+    policies: tuple[ReasonText, ...] = ()
+    first: tuple[str, str] = ("", "")
 
     @classmethod
     def parse(
@@ -88,9 +66,9 @@ class ReasonBook:
         Parameters
         ----------
         text : str
-            YAML, format 1.
+            YAML, format 1 or 2.
         contract : Contract
-            Every input must be covered.
+            Every input must be covered, in every jurisdiction and language.
         source : str
             Named in errors.
         typical : mapping of str to float, optional
@@ -106,13 +84,19 @@ class ReasonBook:
         RationaleError
             With all problems at once.
         """
-        entries, problems = _read(text, source=source)
-        problems += [problem for name in _names(entries) for problem in _unknown(name, contract=contract)]
-        for column in contract.inputs:
-            problems += _uncovered(column, [entry for entry in entries if column.name in entry.inputs])
+        file = read_reasons_file(text, source=source)
+        problems = [*file.problems, *incomplete(file, contract=contract)]
         if problems:
             raise RationaleError(source, problems=problems, next_step=f"correct {source}")
-        return cls(entries=entries, typical=dict(typical or {}))
+        first = (contract.jurisdictions[0], contract.notice.languages[0])
+        risk = {column.name: side_of_risk(column) for column in contract.inputs if column.direction}
+        return cls(
+            entries=_told_in(first, file.entries),
+            typical=dict(typical or {}),
+            risk=risk,
+            policies=_told_in(first, file.policies),
+            first=first,
+        )
 
     @classmethod
     def from_package(cls, package: _Package) -> Self:
@@ -140,7 +124,7 @@ class ReasonBook:
         text = package.read(REASONS_FILE).decode("utf-8", errors="replace")
         return cls.parse(text, contract=package.contract, typical=_typical(json.loads(package.read(PROFILE_FILE))))
 
-    def entry_for(self, name: str, value: Scalar) -> ReasonText:
+    def entry_for(self, name: str, value: Scalar) -> ReasonText | None:
         """Return the entry whose text is true of this value of an input.
 
         Parameters
@@ -152,8 +136,9 @@ class ReasonBook:
 
         Returns
         -------
-        ReasonText
-            The only entry of the input, or the one for its side of the typical value.
+        ReasonText or None
+            None where nothing true can be said: the value lies on the side of which no text speaks, or on which the
+            contract lets the score only fall.
 
         Raises
         ------
@@ -161,15 +146,35 @@ class ReasonBook:
             The input has no entry, or its typical value is needed and not known.
         """
         entries = [entry for entry in self.entries if name in entry.inputs]
-        if len(entries) < 2 or is_missing(value):
-            for entry in sorted(entries, key=lambda entry: not entry.missing_text):
-                return entry
+        if not entries:
             raise RationaleError(f"{REASONS_FILE}: no reason covers input {name!r}")
+        if is_missing(value):
+            return min(entries, key=lambda entry: not entry.missing_text)
+        risky = self.risk.get(name, "")
+        if not risky and entries[0].direction == "any":
+            return entries[0]
         middle = self.typical.get(name)
         if middle is None or not isinstance(value, float | int):
-            raise RationaleError(f"{REASONS_FILE}: {name!r} has a high and a low text, but no typical value to compare")
+            raise RationaleError(f"{REASONS_FILE}: {name!r} has a high or a low text, but no typical value to compare")
         side = "high" if value > middle else "low"
-        return next(entry for entry in entries if entry.direction == side)
+        if risky and side != risky:
+            return None
+        return next((entry for entry in entries if entry.direction in ("any", side)), None)
+
+    def find(self, code: str) -> ReasonText | None:
+        """Return the entry of a code, of inputs or of rules.
+
+        Parameters
+        ----------
+        code : str
+            Such as ``R01``.
+
+        Returns
+        -------
+        ReasonText or None
+            None for a code that the book does not hold.
+        """
+        return next((entry for entry in (*self.entries, *self.policies) if entry.code == code), None)
 
 
 def load_reasons(path: Path, *, contract: Contract, typical: Mapping[str, float] | None = None) -> ReasonBook:
@@ -182,7 +187,7 @@ def load_reasons(path: Path, *, contract: Contract, typical: Mapping[str, float]
     contract : Contract
         Every input must be covered by a code.
     typical : mapping of str to float, optional
-        Middle values of inputs that have a high and a low text.
+        Middle values of numerical inputs.
 
     Returns
     -------
@@ -201,6 +206,14 @@ def load_reasons(path: Path, *, contract: Contract, typical: Mapping[str, float]
     return ReasonBook.parse(text, contract=contract, source=path.name, typical=typical)
 
 
+def _told_in(first: tuple[str, str], entries: tuple[ReasonText, ...]) -> tuple[ReasonText, ...]:
+    """Fill in what the service tells: the contract's first jurisdiction in its first language."""
+    return tuple(
+        replace(entry, text=entry.words.find(*first), missing_text=entry.missing_words.find(*first))
+        for entry in entries
+    )
+
+
 def _typical(profile: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> dict[str, float]:
     """Return about the median of each numerical input, from the bins of a reference profile."""
     middles = {}
@@ -215,86 +228,3 @@ def _typical(profile: Mapping[str, Mapping[str, Mapping[str, list[float]]]]) -> 
         largest = reached[place] == sum(counts)
         middles[name] = math.nextafter(edges[place], -math.inf) if largest else edges[place]
     return middles
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    inputs: list[str] = Field(min_length=1)
-    text: str = Field(min_length=1)
-    missing_text: str = ""
-    direction: Direction = "any"
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    format: Literal[1]
-    codes: dict[str, _Entry] = Field(min_length=1)
-
-
-def _read(text: str, *, source: str) -> tuple[tuple[ReasonText, ...], list[str]]:
-    try:
-        document = read_document(text, source=source)
-        file = _File.model_validate(document.value)
-    except ContractError as error:
-        raise RationaleError(error.message, problems=error.problems) from error
-    except ValidationError as error:
-        found = [f"$.{'.'.join(map(str, item['loc']))}: {item['msg'].lower()}" for item in error.errors()]
-        raise RationaleError(source, problems=[*document.problems, *found]) from None
-    problems = list(document.problems)
-    problems += [f"$.codes.{code}: expected a code such as R01" for code in file.codes if not _CODE.match(code)]
-    entries = tuple(
-        ReasonText(
-            code=code,
-            inputs=tuple(entry.inputs),
-            text=entry.text.strip(),
-            missing_text=entry.missing_text.strip(),
-            direction=entry.direction,
-        )
-        for code, entry in file.codes.items()
-    )
-    problems += [f"$.codes.{entry.code}.text: empty" for entry in entries if not entry.text]
-    twice = [(entry.code, name) for entry in entries for name in set(entry.inputs) if entry.inputs.count(name) > 1]
-    problems += [f"$.codes.{code}.inputs: {name!r} appears twice" for code, name in twice]
-    return entries, problems
-
-
-def _names(entries: Sequence[ReasonText]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        yield from ((entry.code, name) for name in entry.inputs)
-
-
-def _unknown(place: tuple[str, str], *, contract: Contract) -> list[str]:
-    code, name = place
-    if any(column.name == name for column in contract.inputs):
-        return []
-    return [f"$.codes.{code}.inputs: {name!r} is not an input of the contract"]
-
-
-def _uncovered(column: Input, entries: Sequence[ReasonText]) -> Iterator[str]:
-    """Find cases in which the model could decline for an input and no true sentence says so."""
-    name = column.name
-    codes = ", ".join(entry.code for entry in entries)
-    sides = sorted(entry.direction for entry in entries)
-    if not entries:
-        yield f"input {name!r}: no code covers it"
-        return
-    if column.reason is not None and column.reason not in [entry.code for entry in entries]:
-        yield f"input {name!r}: the contract names code {column.reason}, but it is covered by {codes}"
-    if column.type == "category" and sides != ["any"]:
-        yield f"input {name!r}: a category is neither high nor low; expected one code with direction any, got {codes}"
-    elif sides not in (["any"], ["high"], ["low"], ["high", "low"]):
-        yield f"input {name!r}: expected one code, or one for high and one for low; got {codes}"
-    elif len(sides) == 1 and sides != ["any"] and sides[0] != _side_of_risk(column):
-        yield (
-            f"input {name!r}: {codes} is only true of {sides[0]} values, and the contract lets the score rise on the"
-            " other side; add a code for it, or declare the input's direction in the contract"
-        )
-    # A sentinel is a missing value, whether or not the contract also takes null.
-    if (column.nullable or column.sentinels) and not any(entry.missing_text for entry in entries):
-        yield f"input {name!r}: may be missing, but there is no missing_text in {codes}"
-
-
-def _side_of_risk(column: Input) -> str:
-    return {"increasing": "high", "decreasing": "low"}.get(column.direction or "", "")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nbkit.package._contributions import Attribution
-from nbkit.package._reason_book import ReasonBook, ReasonText
+from nbkit.package._reason_book import ReasonBook
+from nbkit.package._reason_file import ReasonText
 from nbkit.package._steps import Scalar, is_missing
 
 __all__ = ["ReasonCode", "principal_reasons"]
@@ -42,12 +44,18 @@ class ReasonCode:
 
 
 def principal_reasons(
-    attribution: Attribution, row: Mapping[str, Scalar], book: ReasonBook, *, most: int = _MOST_REASONS
+    attribution: Attribution,
+    row: Mapping[str, Scalar],
+    book: ReasonBook,
+    *,
+    most: int = _MOST_REASONS,
+    special: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[ReasonCode, ...]:
     """Choose the reasons that moved a row's score most towards the positive class.
 
     Contributions are added up by code, so that no reason speaks of a category that the row does not have. Only codes
     whose sum pushed towards the decision are reasons: there may be fewer than ``most``, and none is added to fill up.
+    An input that pushed while no text is true of its value counts for no code: a low debt is never excessive.
 
     Parameters
     ----------
@@ -59,21 +67,23 @@ def principal_reasons(
         Texts by input.
     most : int
         At least 1.
+    special : mapping of str to str
+        The sentinel that stood for an input's missing value, by input, as `sentinel_key` writes it.
 
     Returns
     -------
     tuple of ReasonCode
-        Largest contribution first; empty when nothing pushed towards the decision.
+        Largest contribution first; empty when nothing that can be said pushed towards the decision.
 
     Raises
     ------
     RationaleError
-        The book has no true sentence about an input that pushed.
+        The book does not cover an input that pushed.
     """
     by_code: dict[str, tuple[ReasonText, list[tuple[float, str]]]] = {}
     for name, contribution in attribution.by_input.items():
-        if contribution:
-            entry = book.entry_for(name, row.get(name))
+        entry = book.entry_for(name, row.get(name)) if contribution else None
+        if entry is not None:
             by_code.setdefault(entry.code, (entry, []))[1].append((contribution, name))
     reasons = []
     for entry, parts in by_code.values():
@@ -82,12 +92,14 @@ def principal_reasons(
             continue
         pushed = tuple(name for contribution, name in sorted(parts, reverse=True) if contribution > 0)
         absent = all(is_missing(row.get(name)) for name in pushed)
-        reasons.append(
-            ReasonCode(
-                code=entry.code,
-                text=entry.missing_text if absent and entry.missing_text else entry.text,
-                inputs=pushed,
-                contribution=total,
-            )
-        )
+        text = _of_the_absent(entry, pushed, book=book, special=special) if absent else entry.text
+        reasons.append(ReasonCode(code=entry.code, text=text, inputs=pushed, contribution=total))
     return tuple(sorted(reasons, key=lambda reason: (-reason.contribution, reason.code))[: max(most, 1)])
+
+
+def _of_the_absent(entry: ReasonText, pushed: tuple[str, ...], *, book: ReasonBook, special: Mapping[str, str]) -> str:
+    for name in pushed:
+        words = entry.special.get(special.get(name, ""))
+        if words is not None:
+            return words.find(*book.first)
+    return entry.missing_text or entry.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Self
 
 from nbkit.contract import Contract, Outcome
@@ -104,7 +105,7 @@ class Judge:
         ruling = self._rules.judge(row, phase="before")
         return self._ruled(ruling, score=None) if ruling else None
 
-    def after(self, row: Row, score: float) -> Judgement:
+    def after(self, row: Row, score: float, *, special: Mapping[str, str] = MappingProxyType({})) -> Judgement:
         """Turn a score into a decision.
 
         Parameters
@@ -113,6 +114,8 @@ class Judge:
             As ``RowCheck.check`` returns it.
         score : float
             0..1, of this row.
+        special : mapping of str to str
+            Which inputs held a sentinel, as ``RowCheck.special`` returns it; they have texts of their own.
 
         Returns
         -------
@@ -133,7 +136,7 @@ class Judge:
         if ruling is None and outcome is Outcome.APPROVE:
             return Judgement(decision=Decision(decision=outcome.value, score=score))
         # The model's reasons are true only where the model itself speaks against the row.
-        reasons, missing = self._reasons(row) if outcome is not Outcome.APPROVE else ((), "")
+        reasons, missing = self._reasons(row, special) if outcome is not Outcome.APPROVE else ((), "")
         if ruling is not None:
             return self._ruled(ruling, score=score, reasons=reasons, missing=missing)
         decision = Decision(decision=outcome.value, score=score, reasons=tuple(reason.code for reason in reasons))
@@ -171,14 +174,14 @@ class Judge:
             return Outcome.DECLINE
         return Outcome.REFER if score >= self._thresholds.refer else Outcome.APPROVE
 
-    def _reasons(self, row: Row) -> tuple[tuple[ReasonCode, ...], str]:
+    def _reasons(self, row: Row, special: Mapping[str, str]) -> tuple[tuple[ReasonCode, ...], str]:
         if self._contributions is None or self._book is None:
             return (), self._unexplained
         try:
-            reasons = principal_reasons(self._contributions.explain(row), row, self._book)
+            reasons = principal_reasons(self._contributions.explain(row), row, self._book, special=special)
         except NbkitError as error:
             return (), f"{type(error).__name__}: {error}"
-        return reasons, "" if reasons else "no input pushed the score up"
+        return reasons, "" if reasons else "no input of which a text is true pushed the score up"
 
     def _ruled(
         self,
@@ -201,8 +204,8 @@ class Judge:
         )
 
     def _text(self, reason: str) -> str:
-        entries = self._book.entries if self._book is not None else ()
-        return next((entry.text for entry in entries if entry.code == reason), reason)
+        entry = self._book.find(reason) if self._book is not None else None
+        return entry.text if entry is not None else reason
 
 
 def _reasoned(decision: Decision, *, texts: Mapping[str, str] | None = None, missing: str = "") -> Judgement:

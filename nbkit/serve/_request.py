@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import msgspec
@@ -37,11 +37,14 @@ class DecisionRequest:
         Whom the row is about; empty when not given. Only its seal is kept.
     row : dict
         As ``RowCheck.check`` returns it.
+    special : dict of str to str
+        Which inputs held a sentinel, and which one: the row itself says only that they are missing.
     """
 
     request_id: str
     subject: str
     row: dict[str, float | str | None]
+    special: dict[str, str] = field(default_factory=dict)
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -89,8 +92,11 @@ def read_request(body: bytes, *, rows: RowCheck) -> DecisionRequest:
         if value is not None and not fits(value):
             words = _ID_WORDS if name == "request_id" else f"expected 1..{_MOST_SUBJECT} printable characters"
             raise BadRequestError(f"$.{name}: {words}")
-    row = rows.check(_decode_inputs(bytes(read.inputs), rows=rows))
-    return DecisionRequest(request_id=read.request_id or "", subject=read.subject or "", row=row)
+    inputs = _decode_inputs(bytes(read.inputs), rows=rows)
+    row = rows.check(inputs)
+    return DecisionRequest(
+        request_id=read.request_id or "", subject=read.subject or "", row=row, special=rows.special(inputs)
+    )
 
 
 def _may_repeat(body: bytes) -> bool:

@@ -39,6 +39,7 @@ _MODEL_SHARE = 0.8
 INPUTS_SEAL = "inputs_seal"
 REASONS_MISSING = "reasons_missing"
 REASON_TEXT = "reason."
+SPECIAL = "special."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +193,9 @@ class Service:
     def _record(self, turn: _Turn, judgement: Judgement, *, cause: str, received: datetime, seal: str) -> AuditRecord:
         active, request, decision = turn.active, turn.request, judgement.decision
         tags = {INPUTS_SEAL: seal, **{f"{REASON_TEXT}{code}": text for code, text in judgement.texts.items()}}
+        if active.keeps_inputs:
+            # A sentinel is a missing value in the inputs; which one it was decides what is told.
+            tags |= {f"{SPECIAL}{name}": value for name, value in request.special.items()}
         if judgement.reasons_missing:
             tags[REASONS_MISSING] = judgement.reasons_missing
         return AuditRecord(
@@ -227,7 +231,7 @@ class Service:
                 score = turn.active.package.score(row)
             else:
                 score = await _in_time(batcher.submit(row), seconds=turn.left(share=_MODEL_SHARE), late="deadline")
-            return judge.after(row, score), ""
+            return judge.after(row, score, special=turn.request.special), ""
         except _TryAgainError:
             cause = "deadline"
         except OverloadedError:

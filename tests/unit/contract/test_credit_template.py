@@ -108,7 +108,11 @@ def test_no_input_is_protected_or_decided_by_the_lender(contract: Contract) -> N
 
 def test_every_reason_code_is_used_by_the_contract(contract: Contract) -> None:
     book = yaml.safe_load((TEMPLATE / "reasons.yaml").read_text())
-    covered = {name: code for code, entry in book["codes"].items() for name in entry["inputs"]}
+    members = {
+        code: [*entry.get("inputs", ()), *(name for group in entry.get("groups", ()) for name in book["groups"][group])]
+        for code, entry in book["codes"].items()
+    }
+    covered = {name: code for code, names in members.items() for name in names}
     assert covered == {column.name: column.reason for column in contract.inputs}
 
 
@@ -122,7 +126,7 @@ def test_policy_comes_before_the_model(decide: zen.ZenDecision, contract: Contra
     assert ruled(decide, contract, "before") == {}
     assert ruled(decide, contract, "before", bankruptcy=1, obligations_ratio=60) == {}
     declined = ruled(decide, contract, "before", bankruptcy=1, obligations_ratio=61)
-    assert declined == {"decision": "decline", "reason": "R09", "rule": "bankrupt-and-overcommitted"}
+    assert declined == {"decision": "decline", "reason": "P01", "rule": "bankrupt-and-overcommitted"}
     referred = ruled(decide, contract, "before", unverifiable=True)
     assert referred == {"decision": "refer", "reason": "R11", "rule": "unverifiable"}
     unknown = ruled(decide, contract, "before", meets_guidelines=None)

@@ -110,6 +110,26 @@ def test_all_problems_are_reported_at_once(contract_text: str) -> None:
     ("old", "new", "problem"),
     [
         ("format: 1", "format: 2", "$.format: expected 1, got 2 (line 1)"),
+        (
+            "title: Credit",
+            "title: C\nnotice: {languages: []}",
+            "$.notice.languages: expected at least 1 entry, got a list (line 5)",
+        ),
+        (
+            "title: Credit",
+            "title: C\nnotice: {languages: [English]}",
+            "$.notice.languages[0]: expected text that matches",
+        ),
+        (
+            "title: Credit",
+            "title: C\nnotice: {bureau: {name: B, address: A, phone: P, inputs: [a], score: b}}",
+            "$.notice.bureau.score: expected one of inputs, got 'b' (line 5)",
+        ),
+        (
+            "title: Credit",
+            "title: C\nnotice: {bureau: {name: B, address: A, phone: P, inputs: [nothing]}}",
+            "$.notice.bureau.inputs: 'nothing' is not an input",
+        ),
         ("format: 1", "format: true", "$.format: expected 1, got true (line 1)"),
         ("format: 1", "format: '1'", "$.format: expected 1, got '1' (line 1)"),
         ("title: Credit", "title: 5", "$.title: expected text, got 5 (line 4)"),

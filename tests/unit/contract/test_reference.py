@@ -32,6 +32,8 @@ SECTIONS = {
     "Retrain": "`retrain`",
     "Audit": "`audit`",
     "Budget": "`budget`",
+    "Notice": "`notice`",
+    "Bureau": "`notice`",
 }
 
 

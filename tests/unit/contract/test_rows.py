@@ -282,3 +282,15 @@ def test_a_table_and_its_rows_are_judged_alike(values: list[float | None]) -> No
     assert table == rows.problems_in({"x": np.array([math.nan if v is None else v for v in values], dtype=float)})
     if wrong > 1:
         assert table[0].endswith(f"and {wrong - 1} more")
+
+
+def test_a_row_says_which_sentinel_stood_for_a_missing_value() -> None:
+    inputs = (
+        Input(name="lines", type="number", nullable=True, sentinels=(-9, 999.5)),
+        Input(name="kind", type="category", categories=("a",), nullable=True, sentinels=("?",)),
+        Input(name="plain", type="number", nullable=True),
+    )
+    check = RowCheck(Contract.model_construct(inputs=inputs))
+    assert check.special({"lines": -9.0, "kind": "?", "plain": None}) == {"lines": "-9", "kind": "?"}
+    assert check.special({"lines": 999.5, "kind": "a", "plain": 1}) == {"lines": "999.5"}
+    assert check.special({"lines": None, "kind": None, "plain": None}) == {}

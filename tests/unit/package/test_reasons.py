@@ -55,7 +55,7 @@ def contract() -> Contract:
 
 @pytest.fixture(scope="module")
 def book(contract) -> ReasonBook:
-    return ReasonBook.parse(REASONS, contract=contract, typical={"age": 30.0})
+    return ReasonBook.parse(REASONS, contract=contract, typical={"age": 30.0, "debt": 0.3})
 
 
 ROW = {"debt": 0.4, "housing": 0.3, "history": 1.0, "age": 20.0, "purpose": "car"}
@@ -115,7 +115,7 @@ def test_inputs_of_one_code_are_added_up(contract):
     contract = parse_contract(
         CONTRACT.replace("housing, type: number", "housing, type: number, direction: increasing"), source="c"
     )
-    book = ReasonBook.parse(SHARED, contract=contract)
+    book = ReasonBook.parse(SHARED, contract=contract, typical={"debt": 0.3, "housing": 0.2})
     (reason,) = principal_reasons(attribution(debt=0.5, housing=0.75, history=-1.0), ROW, book)
     assert (reason.code, reason.inputs, reason.contribution) == ("R01", ("housing", "debt"), 1.25)
     (reason,) = principal_reasons(attribution(debt=0.5, housing=-0.25), ROW, book)
@@ -126,7 +126,7 @@ def test_inputs_of_one_code_are_added_up(contract):
 @settings(deadline=None, derandomize=True)
 @given(st.fixed_dictionaries({name: st.floats(-2, 2) for name in ROW}), st.integers(1, 6))
 def test_reasons_are_positive_ordered_and_distinct(moved, most):
-    book = ReasonBook.parse(REASONS, contract=parse_contract(CONTRACT, source="c"), typical={"age": 30.0})
+    book = ReasonBook.parse(REASONS, contract=parse_contract(CONTRACT, source="c"), typical={"age": 30.0, "debt": 0.3})
     reasons = principal_reasons(attribution(**moved), ROW, book, most=most)
     contributions = [reason.contribution for reason in reasons]
     assert contributions == sorted(contributions, reverse=True)
@@ -139,7 +139,7 @@ def test_a_high_and_a_low_text_need_a_typical_value(contract):
     book = ReasonBook.parse(REASONS, contract=contract)
     with pytest.raises(RationaleError) as caught:
         principal_reasons(attribution(age=1.0), ROW, book)
-    assert str(caught.value) == "reasons.yaml: 'age' has a high and a low text, but no typical value to compare"
+    assert str(caught.value) == "reasons.yaml: 'age' has a high or a low text, but no typical value to compare"
 
 
 def test_an_input_without_a_code_is_an_error(book):
@@ -181,7 +181,7 @@ def test_an_input_without_a_code_is_an_error(book):
             "direction: high, text: Purpose of",
             "input 'purpose': a category is neither high nor low; expected one code with direction any, got R06",
         ),
-        ("format: 1", "format: 2", "$.format: input should be 1"),
+        ("format: 1", "format: 3", "$.format: expected 1 or 2, got 3"),
         ("  R02: ", "  R01: ", "$.codes.R01: appears twice, in lines 3 and 4"),
     ],
 )

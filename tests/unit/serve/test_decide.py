@@ -98,7 +98,10 @@ def test_where_nothing_pushed_towards_declining_nobody_is_declined(lender: Any, 
     package = lender.make_package(folder / "strict", thresholds=Thresholds(refer=0.0, decline=0.0))
     judgement = Judge.of(package).after({"income": 80.0, "ratio": 0.0, "purpose": "car"}, 0.5)
     assert (judgement.decision.decision, judgement.decision.reasons) == ("refer", ())
-    assert judgement.reasons_missing == "no input pushed the score up; referred instead of declined"
+    assert (
+        judgement.reasons_missing
+        == "no input of which a text is true pushed the score up; referred instead of declined"
+    )
 
 
 @pytest.mark.parametrize("score", [float("nan"), -0.1, 1.1, float("inf")])

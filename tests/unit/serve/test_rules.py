@@ -182,5 +182,5 @@ def test_the_credit_template_rules_are_compiled_and_answer(tmp_path: Path) -> No
     rules = Rules.parse((CREDIT / "rules.json").read_bytes(), contract=contract)
     row: dict[str, float | str | None] = {column.name: 0.0 for column in contract.inputs}
     ruling = rules.judge(row | {"bankruptcy": 1.0, "obligations_ratio": 70.0}, phase="before")
-    assert ruling == Ruling(decision="decline", rule="bankrupt-and-overcommitted", reason="R09")
+    assert ruling == Ruling(decision="decline", rule="bankrupt-and-overcommitted", reason="P01")
     assert rules._tables["after"].rules == ()
