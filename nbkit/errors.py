@@ -8,6 +8,7 @@
     ├── ParameterError (ValueError)           a notebook parameter is unknown, of the wrong type or out of range
     ├── UsageError (ValueError)               a verb was called with something missing or contradictory
     ├── RuleError (ValueError)                rules.json does not fit the contract
+    ├── RouteError (ValueError)               routes.json is wrong, or names a model that is not served
     ├── CaseSetError (ValueError)             a case set cannot be read, or is not the one that was frozen
     ├── EvaluationError (ValueError)          the evaluation cannot say anything about this input
     │   └── LeakError                         an input gives the target away
@@ -22,6 +23,8 @@
     ├── EvidenceError                         evidence is missing, false, expired or not trusted
     │   └── KeyFileError                      a key file is missing, readable by others or malformed
     ├── RefusedError                          a gate or an approval stands in the way
+    ├── ReviewError                           a ticket cannot be read, taken or decided
+    ├── AccessError (ValueError)              the keys of callers cannot be read, or are wrong
     └── AuditError                            the ledger cannot be written or read
         ├── AlreadyRecordedError              the request has its record already
         ├── NotInLedgerError (LookupError)    no such record
@@ -33,6 +36,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 __all__ = [
+    "AccessError",
     "AlreadyRecordedError",
     "AuditError",
     "CaseSetError",
@@ -53,6 +57,8 @@ __all__ = [
     "RefusedError",
     "RegistryError",
     "RegistryUnavailableError",
+    "ReviewError",
+    "RouteError",
     "RuleError",
     "RunFailedError",
     "TamperedPackageError",
@@ -116,6 +122,10 @@ class RuleError(NbkitError, ValueError):
     """``rules.json`` does not fit the contract."""
 
 
+class RouteError(NbkitError, ValueError):
+    """``routes.json`` is wrong, or names a model that is not served."""
+
+
 class CaseSetError(NbkitError, ValueError):
     """A case set cannot be read, or is not the one that was frozen."""
 
@@ -170,6 +180,14 @@ class KeyFileError(EvidenceError):
 
 class RefusedError(NbkitError):
     """A gate or an approval stands in the way."""
+
+
+class ReviewError(NbkitError):
+    """A ticket cannot be read, taken or decided."""
+
+
+class AccessError(NbkitError, ValueError):
+    """The keys of callers cannot be read, or are wrong."""
 
 
 class AuditError(NbkitError):

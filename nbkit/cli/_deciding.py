@@ -1,4 +1,4 @@
-"""Check what decides beside the model."""
+"""What decides beside the model: rules, and people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from nbkit import lifecycle
-from nbkit.cli._shared import json_option, name_argument, show
+from nbkit.cli._shared import json_option, model_argument, name_argument, now, settings, show
 
 
 @click.group()
@@ -23,4 +23,58 @@ def rules_check(name: str, *, as_json: bool) -> None:
     show(lifecycle.check_rules_of(lifecycle.open_use_case(name, base=Path.cwd())), as_json=as_json)
 
 
-COMMANDS = (rules,)
+@click.group()
+def tickets() -> None:
+    """Decide what waits for a person."""
+
+
+_ticket_argument = click.argument("ticket", metavar="TICKET")
+_as_option = click.option("--as", "who", default="", help="Who takes it (default: NBKIT_IDENTITY).")
+
+
+@tickets.command("list")
+@model_argument
+@click.option("--all", "every", is_flag=True, help="Also what is decided or expired.")
+@json_option
+def tickets_list(name: str, *, every: bool, as_json: bool) -> None:
+    """Show the decisions of NAME that wait for a person, the most urgent first."""
+    show(lifecycle.tickets(name, settings=settings(), now=now(), every=every), as_json=as_json)
+
+
+@tickets.command("take")
+@model_argument
+@_ticket_argument
+@_as_option
+@json_option
+def tickets_take(name: str, ticket: str, *, who: str, as_json: bool) -> None:
+    """Take a ticket, so that nobody else works on it meanwhile."""
+    where = settings()
+    result = lifecycle.take_ticket(name, ticket=ticket, who=who or where.identity, settings=where, now=now())
+    show(result, as_json=as_json)
+
+
+@tickets.command("decide")
+@model_argument
+@_ticket_argument
+@click.option("--outcome", required=True, type=click.Choice(["approve", "decline"]))
+@click.option("--reason", required=True, help="One of the codes in review.override_reasons.")
+@click.option("--note", default="", help="In your own words.")
+@_as_option
+@json_option
+def tickets_decide(name: str, ticket: str, *, outcome: str, reason: str, note: str, who: str, as_json: bool) -> None:
+    """Decide a ticket that you have taken."""
+    where = settings()
+    result = lifecycle.decide_ticket(
+        name,
+        ticket=ticket,
+        outcome=outcome,
+        reason=reason,
+        note=note,
+        who=who or where.identity,
+        settings=where,
+        now=now(),
+    )
+    show(result, as_json=as_json)
+
+
+COMMANDS = (rules, tickets)

@@ -7,7 +7,7 @@ from nbkit.contract._decision import Budget, CostRow, Costs, DecisionBlock, Serv
 from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._load import contract_schema, load_contract, parse_contract
 from nbkit.contract._model import CONTRACT_FORMAT, Contract
-from nbkit.contract._operation import Audit, Guardrails, Monitor, Retrain, Rollout
+from nbkit.contract._operation import Audit, Guardrails, Monitor, Retrain, Review, Rollout
 from nbkit.contract._pin import pin_case_set
 from nbkit.contract._rows import RowCheck
 from nbkit.contract._telling import Bureau, Notice
@@ -35,6 +35,7 @@ __all__ = [
     "Owner",
     "Protected",
     "Retrain",
+    "Review",
     "Rollout",
     "RowCheck",
     "Serve",

@@ -68,3 +68,12 @@ class Budget(Block):
     """What decisions may cost."""
 
     per_decision_usd: Money = Decimal("0.01")
+    price_usd: Money = Decimal(0)
+
+    @model_validator(mode="after")
+    def _price_within_budget(self) -> Self:
+        if self.price_usd > self.per_decision_usd:
+            raise ValueError(
+                f"price_usd: expected at most per_decision_usd {self.per_decision_usd}, got {self.price_usd}"
+            )
+        return self

@@ -27,6 +27,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "fairness": "limits on how decisions may differ between groups",
         "monitor": "what is watched once the model decides",
         "rollout": "the stages that a version passes",
+        "review": "what happens to a decision that waits for a person",
         "retrain": "how the model is made again",
         "audit": "what is recorded of every decision",
         "budget": "what decisions may cost",
@@ -121,6 +122,12 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
         "disagreement_share_ceiling": "highest share of decisions that differ from the champion's",
         "p99_ms_ceiling": "highest 99th percentile of the answer's milliseconds; by default serve.deadline_ms",
     },
+    "Review": {
+        "sla_hours": "hours within which a person must have decided",
+        "lease_minutes": "minutes that a ticket stays with whoever took it",
+        "when_expired": "what a ticket becomes that nobody decided in time",
+        "override_reasons": "codes that whoever decides a ticket chooses from",
+    },
     "Retrain": {
         "notebook": "notebook that trains the model",
         "cadence": "how often, in words",
@@ -144,5 +151,6 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
     },
     "Budget": {
         "per_decision_usd": "highest cost of one decision",
+        "price_usd": "what asking the model once costs",
     },
 }

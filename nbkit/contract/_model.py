@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from nbkit.contract._columns import Input, Owner, Protected, Target
 from nbkit.contract._decision import Budget, DecisionBlock, Serve
 from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
-from nbkit.contract._operation import Audit, Monitor, Retrain, Rollout
+from nbkit.contract._operation import Audit, Monitor, Retrain, Review, Rollout
 from nbkit.contract._telling import Notice
 from nbkit.contract._types import Block, Name, Stage, Text
 
@@ -50,6 +50,7 @@ class Contract(Block):
     fairness: Fairness = Fairness()
     monitor: Monitor = Monitor()
     rollout: Rollout = Rollout()
+    review: Review = Review()
     retrain: Retrain = Retrain()
     audit: Audit = Audit()
     budget: Budget = Budget()

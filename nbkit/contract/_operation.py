@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from nbkit.contract._types import Block, RelativePath, Share, Stage, Text
+from nbkit.contract._types import Block, Name, RelativePath, Share, Stage, Text
 
 
 class Monitor(Block):
@@ -43,6 +43,17 @@ class Rollout(Block):
         if [s for s in order if s in self.path] != list(self.path):
             raise ValueError(f"path: expected an ordered selection of {', '.join(order)}")
         return self
+
+
+class Review(Block):
+    """What happens to a decision that waits for a person."""
+
+    sla_hours: float = Field(default=24, gt=0, le=8760)
+    lease_minutes: float = Field(default=30, gt=0, le=1440)
+    when_expired: Literal["approve", "decline"] = "decline"
+    override_reasons: tuple[Name, ...] = Field(
+        default=("new-information", "data-error", "policy", "judgement"), min_length=1
+    )
 
 
 class Retrain(Block):

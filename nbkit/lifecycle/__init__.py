@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
     from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
+    from nbkit.lifecycle._tickets import decide_ticket, take_ticket, tickets
     from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
     from nbkit.lifecycle._view import Result, Table, View, to_json
 
@@ -39,6 +40,7 @@ __all__ = [
     "check_leaks",
     "check_rules_of",
     "close_run",
+    "decide_ticket",
     "demo",
     "evaluate",
     "explain",
@@ -60,7 +62,9 @@ __all__ = [
     "run",
     "serve",
     "sync",
+    "take_ticket",
     "templates",
+    "tickets",
     "to_json",
     "ui_command",
     "worker_command",
@@ -82,6 +86,7 @@ _HOMES = {
     "_rules": ("check_rules_of",),
     "_run": ("run",),
     "_serve": ("UI_ENVIRONMENT", "open_ui", "serve", "sync", "ui_command", "worker_command"),
+    "_tickets": ("decide_ticket", "take_ticket", "tickets"),
     "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),
     "_view": ("Result", "Table", "View", "to_json"),
 }

@@ -29,6 +29,7 @@ SECTIONS = {
     "Monitor": "`monitor`",
     "Rollout": "`rollout`",
     "Guardrails": "`rollout`",
+    "Review": "`review`",
     "Retrain": "`retrain`",
     "Audit": "`audit`",
     "Budget": "`budget`",
