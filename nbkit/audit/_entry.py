@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from datetime import UTC
 
 import msgspec
 
@@ -35,18 +35,14 @@ def entry_of(record: AuditRecord) -> Entry:
     AuditError
         It holds a value that JSON cannot carry exactly, or a time without a zone.
     """
-    problems = [
-        f"{name}: expected a finite number, got {value!r}"
-        for name, value in (
-            ("score", record.score),
-            *((f"inputs.{key}", value) for key, value in record.inputs.items()),
-        )
-        if isinstance(value, float) and not math.isfinite(value)
-    ]
+    problems = _times(record)
+    # Subtracted from itself, a number is zero unless it is NaN or infinite: this runs for every value that is recorded.
+    if record.score is not None and record.score - record.score != 0.0:
+        problems.append(f"score: expected a finite number, got {record.score!r}")
     problems += [
-        f"{name}: expected a time in UTC, got {time.isoformat()}"
-        for name, time in (("received_at", record.received_at), ("decided_at", record.decided_at))
-        if time.utcoffset() is None or time.utcoffset()
+        f"inputs.{name}: expected a finite number, got {value!r}"
+        for name, value in record.inputs.items()
+        if value.__class__ is float and value - value != 0.0
     ]
     if problems:
         raise AuditError(f"record {record.id} cannot be written", problems=problems)
@@ -55,6 +51,14 @@ def entry_of(record: AuditRecord) -> Entry:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise AuditError(f"record {record.id} cannot be written as JSON: {error}") from error
     return Entry(id=record.id, model=record.model, request_id=record.request_id, body=body)
+
+
+def _times(record: AuditRecord) -> list[str]:
+    return [
+        f"{name}: expected a time in UTC, got {time.isoformat()}"
+        for name, time in (("received_at", record.received_at), ("decided_at", record.decided_at))
+        if time.tzinfo is not UTC and (time.utcoffset() is None or time.utcoffset())
+    ]
 
 
 def record_of(body: bytes, *, place: str) -> AuditRecord:

@@ -112,22 +112,16 @@ class Journal:
 
     def _commit(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[int | AuditError]:
         frontier = self._frontier.copy()
-        places: list[int | AuditError] = []
         connection.execute("BEGIN IMMEDIATE")
-        for entry in entries:
-            seq = frontier.size + 1
-            leaf = leaf_of(seq, entry.body)
-            row = (seq, entry.id, entry.model, entry.request_id, leaf, entry.body)
-            try:
-                connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", row)
-            except sqlite3.IntegrityError as error:
-                if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
-                    raise
-                what = f"request {entry.request_id!r} of model {entry.model!r} (or record id {entry.id})"
-                places.append(AlreadyRecordedError(f"{what} is already in the ledger"))
-            else:
-                frontier.append(leaf)
-                places.append(seq)
+        rows = _rows_of(entries, frontier)
+        try:
+            # One statement a commit, not one a record: each gives up the interpreter lock, and waits to have it back.
+            _insert(connection, rows)
+            places: list[int | AuditError] = [row[0] for row in rows]
+        except sqlite3.IntegrityError as error:
+            _raise_unless_repeated(error)
+            frontier = self._frontier.copy()
+            places = _insert_one_by_one(connection, entries, frontier)
         if frontier.size == self._frontier.size:
             connection.execute("ROLLBACK")
             return places
@@ -143,6 +137,62 @@ class Journal:
         connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", row)
         connection.execute("UPDATE frontier SET size = ?, nodes = ?", (frontier.size, frontier.to_bytes()))
         return checkpoint
+
+
+_Row = tuple[int, str, str, str, bytes, bytes]
+
+_COLUMNS = "(?, ?, ?, ?, ?, ?)"
+
+# Statements of few lengths are kept prepared.
+_ROWS_IN_A_STATEMENT = (64, 16, 4, 1)
+
+
+def _rows_of(entries: Sequence[Entry], frontier: Frontier) -> list[_Row]:
+    """Give each entry its place, and grow the frontier by it."""
+    rows = []
+    for entry in entries:
+        seq = frontier.size + 1
+        leaf = leaf_of(seq, entry.body)
+        frontier.append(leaf)
+        rows.append((seq, entry.id, entry.model, entry.request_id, leaf, entry.body))
+    return rows
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+    at = 0
+    for many in _ROWS_IN_A_STATEMENT:
+        # Only question marks are put into the statement.
+        statement = "INSERT INTO records VALUES " + ", ".join([_COLUMNS] * many)  # noqa: S608
+        while len(rows) - at >= many:
+            connection.execute(statement, [value for row in rows[at : at + many] for value in row])
+            at += many
+
+
+def _insert_one_by_one(
+    connection: sqlite3.Connection, entries: Sequence[Entry], frontier: Frontier
+) -> list[int | AuditError]:
+    """Insert what is new and refuse what is not, after a statement of many met a record that is there already."""
+    connection.execute("ROLLBACK")
+    connection.execute("BEGIN IMMEDIATE")
+    places: list[int | AuditError] = []
+    for entry in entries:
+        grown = frontier.copy()
+        rows = _rows_of([entry], grown)
+        try:
+            _insert(connection, rows)
+        except sqlite3.IntegrityError as error:
+            _raise_unless_repeated(error)
+            what = f"request {entry.request_id!r} of model {entry.model!r} (or record id {entry.id})"
+            places.append(AlreadyRecordedError(f"{what} is already in the ledger"))
+        else:
+            frontier.append(rows[0][4])
+            places.append(rows[0][0])
+    return places
+
+
+def _raise_unless_repeated(error: sqlite3.IntegrityError) -> None:
+    if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
+        raise error
 
 
 def stored_checkpoint(ledger: str, row: tuple[int, bytes, str, bytes]) -> Checkpoint:

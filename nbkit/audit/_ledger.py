@@ -7,11 +7,11 @@ import logging
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -32,7 +32,10 @@ _MOST_IN_A_COMMIT = 1024
 # More waiting than the disk takes in a few seconds: whoever comes now is better told to come again.
 _MOST_WAITING = 16_384
 
-_Waiting = tuple[Entry, "Future[int]"]
+# Told about a commit: the tickets that were handed in, each with the record's place or why it has none.
+_Tell = Callable[[Sequence[tuple[object, int | AuditError]]], None]
+
+_Waiting = tuple[Entry, object, _Tell]
 
 
 class Ledger:
@@ -112,19 +115,37 @@ class Ledger:
             an ``AlreadyRecordedError`` if the request has its record.
         """
         future: Future[int] = Future()
+        self.post(record, ticket=future, tell=_resolve)
+        return future
+
+    def post(self, record: AuditRecord, *, ticket: object, tell: _Tell) -> None:
+        """Hand over a record; whoever waits for many hears of each commit once.
+
+        Parameters
+        ----------
+        record : AuditRecord
+            What was decided.
+        ticket : object
+            Comes back with the outcome.
+        tell : callable
+            Called on the ledger's thread once a commit with ``(ticket, place or AuditError)`` of each of its records
+            that were handed over with this very ``tell``; at once where one cannot even be queued. Must not raise.
+        """
         try:
-            entry = entry_of(record)
+            waiting: _Waiting = (entry_of(record), ticket, tell)
         except AuditError as error:
-            future.set_exception(error)
-            return future
+            tell([(ticket, error)])
+            return
+        problem = ""
         with self._gate:
             if self._closed:
-                future.set_exception(AuditError("the ledger is closed"))
+                problem = "the ledger is closed"
             elif self._queue.qsize() >= _MOST_WAITING:
-                future.set_exception(AuditError(f"the ledger is behind: {_MOST_WAITING} records wait for the disk"))
+                problem = f"the ledger is behind: {_MOST_WAITING} records wait for the disk"
             else:
-                self._queue.put((entry, future))
-        return future
+                self._queue.put(waiting)
+        if problem:
+            tell([(ticket, AuditError(problem))])
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request.
@@ -146,11 +167,34 @@ class Ledger:
         AuditError
             The file cannot be read.
         """
+        return self._one("model = ? AND request_id = ?", (model, request_id))
+
+    def read(self, record_id: str) -> AuditRecord | None:
+        """Return a record by its own id.
+
+        Parameters
+        ----------
+        record_id : str
+            The ``decision_id`` of the answer.
+
+        Returns
+        -------
+        AuditRecord or None
+            None when there is none.
+
+        Raises
+        ------
+        AuditError
+            The file cannot be read.
+        """
+        return self._one("id = ?", (record_id,))
+
+    def _one(self, where: str, given: tuple[str, ...]) -> AuditRecord | None:
+        # Only the two constants above are put into the statement.
+        statement = f"SELECT seq, body FROM records WHERE {where}"  # noqa: S608
         try:
             with self._reading:
-                row = self._reader.execute(
-                    "SELECT seq, body FROM records WHERE model = ? AND request_id = ?", (model, request_id)
-                ).fetchone()
+                row = self._reader.execute(statement, given).fetchone()
         except sqlite3.Error as error:
             raise AuditError(f"the ledger cannot be read: {error}") from error
         return record_of(row[1], place=f"record {row[0]}") if row else None
@@ -210,16 +254,25 @@ class Ledger:
     def _commit(self, batch: list[_Waiting]) -> None:
         places: list[int | AuditError]
         try:
-            places = self._journal.append([entry for entry, _ in batch])
+            places = self._journal.append([entry for entry, _, _ in batch])
         except AuditError as error:
             places = [error] * len(batch)
         except Exception as error:  # noqa: BLE001 - a request ends here: its caller must hear of any failure at all
             _LOG.exception("the ledger's writer failed")
             places = [AuditError(f"the ledger's writer failed: {type(error).__name__}: {error}")] * len(batch)
-        for (_, future), place in zip(batch, places, strict=True):
-            if not future.set_running_or_notify_cancel():
-                continue  # whoever asked has gone; the record stays
-            if isinstance(place, AuditError):
-                future.set_exception(place)
-            else:
-                future.set_result(place)
+        outcomes: dict[_Tell, list[tuple[object, int | AuditError]]] = {}
+        for (_, ticket, tell), place in zip(batch, places, strict=True):
+            outcomes.setdefault(tell, []).append((ticket, place))
+        for tell, told in outcomes.items():
+            tell(told)
+
+
+def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:
+    for ticket, place in outcomes:
+        future = cast("Future[int]", ticket)
+        if not future.set_running_or_notify_cancel():
+            continue  # whoever asked has gone; the record stays
+        if isinstance(place, AuditError):
+            future.set_exception(place)
+        else:
+            future.set_result(place)

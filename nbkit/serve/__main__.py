@@ -13,6 +13,8 @@ from nbkit.registry import load_key
 from nbkit.serve._log import JsonLines
 from nbkit.serve._worker import WorkerOptions, run_worker
 
+_LEVELS = ["debug", "info", "warning", "error"]
+
 
 @click.command()
 @click.option("--name", required=True, help="The registered model.")
@@ -24,7 +26,9 @@ from nbkit.serve._worker import WorkerOptions, run_worker
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--log-level", default="info", show_default=True, type=click.Choice(["info", "warning", "error"]))
+@click.option(
+    "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
+)
 def main(
     *, name: str, store: Path, trust: Path, ledger: Path, ledger_key: Path, host: str, port: int, log_level: str
 ) -> None:

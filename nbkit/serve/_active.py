@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbkit.contract import Contract, Input, RowCheck
 from nbkit.package import Package
 from nbkit.registry import Envelope, TrustStore
 from nbkit.serve._batch import Batcher
+from nbkit.serve._breaker import Breaker
 from nbkit.serve._decide import Judge
 from nbkit.serve._store import Installed, PackageStore
 from nbkit.serve._sync import accept
@@ -39,6 +41,8 @@ class Active:
         For the record.
     keeps_inputs : bool
         Whether the record holds the inputs.
+    breaker : Breaker
+        Of this version's model.
     """
 
     version: int
@@ -52,6 +56,7 @@ class Active:
     contract_digest: str
     evidence_digest: str
     keeps_inputs: bool
+    breaker: Breaker = field(default_factory=lambda: Breaker(clock=time.monotonic))
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.

@@ -2,63 +2,114 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
-import msgspec
+from nbkit.serve._http import (
+    BODY_LIMIT,
+    Call,
+    GoneError,
+    Handler,
+    Receive,
+    RefusedError,
+    Reply,
+    Scope,
+    Send,
+    json_reply,
+    read_body,
+    refusal_reply,
+    respond,
+)
+from nbkit.serve._metrics import Metrics
+from nbkit.serve._turn import ANYONE, Caller
 
-from nbkit.serve._service import RETRY_AFTER_SECONDS, Service
-
-__all__ = ["App"]
+__all__ = ["App", "Endpoint", "Face", "Guard"]
 
 _LOG = logging.getLogger("nbkit.serve")
-_ENCODER = msgspec.json.Encoder(order="sorted")
-
-# A row of a hundred inputs takes 4 KiB.
-BODY_LIMIT = 64 * 1024
-
-# The deadline begins with the last byte of the request; a caller who never sends it must not stay for ever.
-_BODY_SECONDS = 5.0
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-
-_JSON = b"application/json"
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-class _GoneError(Exception):
-    """The caller went away."""
-
-
-class App:
-    """Routes requests to a service.
+class Endpoint:
+    """One path of a face.
 
     Parameters
     ----------
-    service : Service
-        Of the one model that this worker serves.
+    handler : callable
+        Answers a call.
+    methods : tuple of str
+        That it knows.
+    scope : str
+        What a caller needs to be allowed; empty for anybody, also without a key.
+    kinds : frozenset of bytes
+        Content types that its body may have; empty where it takes no body.
+    limit : int
+        Bytes of a body.
+    """
+
+    __slots__ = ("handler", "kinds", "limit", "methods", "scope")
+
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        methods: tuple[str, ...],
+        scope: str = "",
+        kinds: frozenset[bytes] = frozenset(),
+        limit: int = BODY_LIMIT,
+    ) -> None:
+        self.handler = handler
+        self.methods = methods
+        self.scope = scope
+        self.kinds = kinds
+        self.limit = limit
+
+
+class Face(Protocol):
+    """A protocol that a worker speaks: it knows its paths, and turns calls into requests for the service."""
+
+    def find(self, path: str) -> Endpoint | None:
+        """Return what answers at a path; None where the path is not of this face."""
+
+
+# Lets a caller in, or raises RefusedError (401, 403, 429).
+Guard = Callable[[Call, Endpoint], Caller]
+
+
+def everybody(_call: Call, _endpoint: Endpoint) -> Caller:
+    """Let anybody in."""
+    return ANYONE
+
+
+class App:
+    """Hands calls to the faces.
+
+    Parameters
+    ----------
+    faces : sequence of Face
+        Asked in order.
     start, stop : callable
         Awaited when the server begins and after the last answer.
+    metrics : Metrics
+        Counts what the faces never see.
+    guard : callable
+        Who may call.
     """
 
     def __init__(
-        self, service: Service, *, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+        self,
+        faces: Sequence[Face],
+        *,
+        start: Callable[[], Awaitable[None]],
+        stop: Callable[[], Awaitable[None]],
+        metrics: Metrics,
+        guard: Guard = everybody,
     ) -> None:
-        self._service = service
+        self._faces = tuple(faces)
         self._start = start
         self._stop = stop
-        self._decisions = f"/v1/models/{service.name}/decisions"
-        self._draining = False
+        self._metrics = metrics
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or follow the life of the server (ASGI 3).
@@ -72,19 +123,44 @@ class App:
             await self._live(receive, send)
             return
         try:
-            await self._route(scope, receive, send)
-        except _RefusedError as error:
-            told = {"code": error.code, "message": str(error), "problems": []}
-            headers = [(b"connection", b"close")] if error.status in (408, 413) else []
-            await _respond(send, error.status, _ENCODER.encode({"error": told, "request_id": ""}), headers=headers)
-        except _GoneError:
+            reply = await self._answer(scope, receive)
+        except RefusedError as error:
+            reply = refusal_reply(error)
+        except GoneError:
             return
         except Exception as error:  # noqa: BLE001 - a request ends here; its inputs must not reach a log or the caller
-            kind = type(error).__name__
-            _LOG.error("request failed", extra={"fields": {"path": scope["path"], "error": kind}})
-            self._service.metrics.count("answers", label="status", value="500")
-            told = {"code": "internal", "message": f"unexpected {kind}; see the worker's log", "problems": []}
-            await _respond(send, 500, _ENCODER.encode({"error": told, "request_id": ""}))
+            reply = self._broken(scope["path"], error)
+        await respond(send, reply)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Reply:
+        path, method = scope["path"], scope["method"]
+        endpoint = self._find(path)
+        if method not in endpoint.methods:
+            expected = " or ".join(endpoint.methods)
+            raise RefusedError(405, "method_not_allowed", f"method: expected {expected}, got {method}")
+        headers = dict(scope["headers"])
+        call = Call(method=method, path=path, query=scope["query_string"], headers=headers)
+        if endpoint.scope:
+            call.caller = self._guard(call, endpoint)
+        if endpoint.kinds and method == "POST":
+            _check_head(headers, endpoint)
+            call.body = await read_body(receive, limit=endpoint.limit)
+        call.arrived = time.perf_counter()
+        return await endpoint.handler(call)
+
+    def _find(self, path: str) -> Endpoint:
+        for face in self._faces:
+            endpoint = face.find(path)
+            if endpoint is not None:
+                return endpoint
+        raise RefusedError(404, "not_found", "no such path; see /openapi.json or docs/reference/service.md")
+
+    def _broken(self, path: str, error: Exception) -> Reply:
+        kind = type(error).__name__
+        _LOG.error("request failed", extra={"fields": {"path": path, "error": kind}})
+        self._metrics.count("answers", label="status", value="500")
+        told = {"code": "internal", "message": f"unexpected {kind}; see the worker's log", "problems": []}
+        return json_reply({"error": told, "request_id": ""}, status=500)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
@@ -97,79 +173,15 @@ class App:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path, method = scope["path"], scope["method"]
-        if path == self._decisions:
-            _expect_method(method, "POST")
-            await self._decide(scope, receive, send)
-        elif path in ("/healthz", "/readyz", "/metrics"):
-            _expect_method(method, "GET", "HEAD")
-            await self._tell(path, send)
-        elif path.startswith("/v1/models/") and path.endswith("/decisions"):
-            raise _RefusedError(404, "unknown_model", f"this worker serves {self._service.name!r} only")
-        else:
-            raise _RefusedError(404, "not_found", f"expected {self._decisions}, /healthz, /readyz or /metrics")
 
-    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = dict(scope["headers"])
-        kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-        if kind != _JSON:
-            raise _RefusedError(415, "unsupported_media_type", "content-type: expected application/json")
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            raise _RefusedError(415, "unsupported_media_type", "content-encoding: expected none")
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > BODY_LIMIT:
-            raise _RefusedError(413, "too_large", f"body: expected at most {BODY_LIMIT} bytes")
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                body = await _read(receive)
-        except TimeoutError:
-            raise _RefusedError(408, "timeout", f"body: expected within {_BODY_SECONDS:g} seconds") from None
-        answer = await self._service.decide(body)
-        retry = [(b"retry-after", b"%d" % answer.retry_after)] if answer.retry_after else []
-        await _respond(send, answer.status, _ENCODER.encode(answer.body), headers=retry)
-
-    async def _tell(self, path: str, send: Send) -> None:
-        active = self._service.active
-        if path == "/metrics":
-            text = self._service.metrics.render(version=active.version if active else 0)
-            await _respond(send, 200, text.encode(), kind=b"text/plain; version=0.0.4")
-        elif path == "/healthz":
-            await _respond(send, 200, b'{"status":"ok"}')
-        elif active is None:
-            retry = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)]
-            await _respond(send, 503, b'{"status":"no version that verifies is installed"}', headers=retry)
-        else:
-            told = {"status": "ready", "model": self._service.name, "model_version": active.version}
-            await _respond(send, 200, _ENCODER.encode(told | {"package_digest": active.package.digest}))
-
-
-def _expect_method(method: str, *allowed: str) -> None:
-    if method not in allowed:
-        raise _RefusedError(405, "method_not_allowed", f"method: expected {' or '.join(allowed)}, got {method}")
-
-
-async def _read(receive: Receive) -> bytes:
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        body += bytes(message.get("body", b""))
-        if len(body) > BODY_LIMIT:
-            raise _RefusedError(413, "too_large", f"body: expected at most {BODY_LIMIT} bytes")
-        if not message.get("more_body"):
-            return body
-
-
-async def _respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    *,
-    kind: bytes = _JSON,
-    headers: list[tuple[bytes, bytes]] | None = None,
-) -> None:
-    given = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *(headers or [])]
-    await send({"type": "http.response.start", "status": status, "headers": given})
-    await send({"type": "http.response.body", "body": body})
+def _check_head(headers: dict[bytes, bytes], endpoint: Endpoint) -> None:
+    """Refuse by the head alone what need not be read."""
+    kind = headers.get(b"content-type", b"")
+    if kind not in endpoint.kinds and kind.split(b";")[0].strip().lower() not in endpoint.kinds:
+        expected = " or ".join(sorted(kind.decode() for kind in endpoint.kinds))
+        raise RefusedError(415, "unsupported_media_type", f"content-type: expected {expected}")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise RefusedError(415, "unsupported_media_type", "content-encoding: expected none")
+    declared = headers.get(b"content-length", b"0")
+    if not declared.isdigit() or int(declared) > endpoint.limit:
+        raise RefusedError(413, "too_large", f"body: expected at most {endpoint.limit} bytes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,7 +13,13 @@ from nbkit.package import Contributions, Package, ReasonBook, ReasonCode, princi
 from nbkit.records import Decision
 from nbkit.serve._rules import Row, Rules, Ruling
 
-__all__ = ["Judge", "Judgement", "decide", "fallback_decision"]
+__all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed", "decide", "fallback_decision"]
+
+# What stands in ``reasons_missing`` when they were not ready in time and can be asked for afterwards.
+REASONS_FOLLOW = "to follow"
+
+# Reasons, and why there are none.
+Reasons = tuple[tuple[ReasonCode, ...], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +39,30 @@ class Judgement:
     decision: Decision
     texts: Mapping[str, str] = field(default_factory=dict)
     reasons_missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """A score, what the thresholds say to it, and what the rules say.
+
+    Parameters
+    ----------
+    score : float
+        0..1.
+    outcome : Outcome
+        By the thresholds.
+    ruling : Ruling or None
+        By the rules after the model.
+    """
+
+    score: float
+    outcome: Outcome
+    ruling: Ruling | None
+
+    @property
+    def adverse(self) -> bool:
+        """Whether the model speaks against the row, so that its reasons are wanted."""
+        return self.outcome is not Outcome.APPROVE
 
 
 class Judge:
@@ -129,18 +158,107 @@ class Judge:
         RuleError
             The rules failed.
         """
-        if not 0.0 <= score <= 1.0 or math.isnan(score):
+        self.check_score(score)
+        weighed = self.weigh(row, score)
+        return self.conclude(weighed, reasons=self.reasons(row, special) if weighed.adverse else ((), ""))
+
+    def check_score(self, score: float) -> None:
+        """Refuse what is no probability.
+
+        Parameters
+        ----------
+        score : float
+            Of the model.
+
+        Raises
+        ------
+        PackageError
+            It is not in 0..1.
+        """
+        if not 0.0 <= score <= 1.0:  # NaN is not either
             raise PackageError(f"score: expected 0..1, got {score!r}")
+
+    def weigh(self, row: Row, score: float) -> Weighed:
+        """Compare a score with the thresholds, and ask the rules that follow the model.
+
+        Parameters
+        ----------
+        row : mapping
+            As ``RowCheck.check`` returns it.
+        score : float
+            0..1, of this row.
+
+        Returns
+        -------
+        Weighed
+            For `conclude`.
+
+        Raises
+        ------
+        RuleError
+            The rules failed.
+        """
         ruling = self._rules.judge(row, phase="after", score=score)
-        outcome = self._outcome(score)
-        if ruling is None and outcome is Outcome.APPROVE:
+        return Weighed(score=score, outcome=self._outcome(score), ruling=ruling)
+
+    @property
+    def explains_at_once(self) -> bool:
+        """Whether reasons cost microseconds (a dot product) or nothing (there are none), not a millisecond (trees)."""
+        return self._contributions is None or self._contributions.linear
+
+    def reasons(self, row: Row, special: Mapping[str, str]) -> Reasons:
+        """Return the model's principal reasons against a row.
+
+        Parameters
+        ----------
+        row : mapping
+            As ``RowCheck.check`` returns it.
+        special : mapping of str to str
+            Which inputs held a sentinel.
+
+        Returns
+        -------
+        tuple
+            The reasons, largest first, and why there are none where there are none.
+        """
+        if self._contributions is None or self._book is None:
+            return (), self._unexplained
+        try:
+            reasons = principal_reasons(self._contributions.explain(row), row, self._book, special=special)
+        except NbkitError as error:
+            return (), f"{type(error).__name__}: {error}"
+        return reasons, "" if reasons else "no input of which a text is true pushed the score up"
+
+    def conclude(self, weighed: Weighed, *, reasons: Reasons = ((), ""), follow: bool = False) -> Judgement:
+        """Turn what was weighed into a decision.
+
+        Parameters
+        ----------
+        weighed : Weighed
+            From `weigh`.
+        reasons : tuple
+            From `reasons` where it is adverse. The model's reasons are true only where the model itself speaks
+            against the row.
+        follow : bool
+            The reasons are late, and can be computed from the record afterwards.
+
+        Returns
+        -------
+        Judgement
+            A decline has at least one reason, or they follow; where none can be given it is a referral instead.
+        """
+        outcome, ruling, score = weighed.outcome, weighed.ruling, weighed.score
+        if ruling is None and not weighed.adverse:
             return Judgement(decision=Decision(decision=outcome.value, score=score))
-        # The model's reasons are true only where the model itself speaks against the row.
-        reasons, missing = self._reasons(row, special) if outcome is not Outcome.APPROVE else ((), "")
+        given, missing = reasons
+        if weighed.adverse and not given and not missing:
+            missing = REASONS_FOLLOW if follow else "not ready in time"
         if ruling is not None:
-            return self._ruled(ruling, score=score, reasons=reasons, missing=missing)
-        decision = Decision(decision=outcome.value, score=score, reasons=tuple(reason.code for reason in reasons))
-        return _reasoned(decision, texts={reason.code: reason.text for reason in reasons}, missing=missing)
+            return self._ruled(ruling, score=score, reasons=given, missing=missing)
+        decision = Decision(decision=outcome.value, score=score, reasons=tuple(reason.code for reason in given))
+        if missing == REASONS_FOLLOW:
+            return Judgement(decision=decision, reasons_missing=missing)
+        return _reasoned(decision, texts={reason.code: reason.text for reason in given}, missing=missing)
 
     def fallback(self, row: Row) -> Judgement | None:
         """Answer without the model, by the contract's fallback chain.
@@ -173,15 +291,6 @@ class Judge:
         if score >= self._thresholds.decline:
             return Outcome.DECLINE
         return Outcome.REFER if score >= self._thresholds.refer else Outcome.APPROVE
-
-    def _reasons(self, row: Row, special: Mapping[str, str]) -> tuple[tuple[ReasonCode, ...], str]:
-        if self._contributions is None or self._book is None:
-            return (), self._unexplained
-        try:
-            reasons = principal_reasons(self._contributions.explain(row), row, self._book, special=special)
-        except NbkitError as error:
-            return (), f"{type(error).__name__}: {error}"
-        return reasons, "" if reasons else "no input of which a text is true pushed the score up"
 
     def _ruled(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
+from itertools import accumulate
 
 __all__ = ["Metrics"]
 
@@ -15,7 +17,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._slower = [0] * len(_BUCKETS)
+        # By bucket; added up only when somebody looks.
+        self._slower = [0] * (len(_BUCKETS) + 1)
         self._seconds = 0.0
         self._answers = 0
 
@@ -41,8 +44,7 @@ class Metrics:
         """
         self._answers += 1
         self._seconds += seconds
-        for place, limit in enumerate(_BUCKETS):
-            self._slower[place] += seconds <= limit
+        self._slower[bisect_left(_BUCKETS, seconds)] += 1
 
     def render(self, *, version: int) -> str:
         """Return all counts.
@@ -63,7 +65,7 @@ class Metrics:
         ]
         lines += [
             f'nbkit_decision_seconds_bucket{{le="{limit}"}} {count}'
-            for limit, count in zip((*_BUCKETS, "+Inf"), (*self._slower, self._answers), strict=True)
+            for limit, count in zip((*_BUCKETS, "+Inf"), accumulate(self._slower), strict=True)
         ]
         lines += [f"nbkit_decision_seconds_sum {self._seconds:.6f}", f"nbkit_decision_seconds_count {self._answers}"]
         lines += [f"nbkit_served_version {version}"]

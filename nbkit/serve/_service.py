@@ -1,4 +1,4 @@
-"""Answer one request inside its deadline: read, decide or fall back, record, answer."""
+"""Answer one request inside its deadline: read, route, decide or fall back, record, answer."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 import msgspec
 
 from nbkit.audit import Ledger
-from nbkit.errors import AlreadyRecordedError, AuditError, ContractViolationError, NbkitError
+from nbkit.errors import AuditError, ContractViolationError, NbkitError
+from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve._active import Active
 from nbkit.serve._batch import OverloadedError
-from nbkit.serve._decide import Judgement
+from nbkit.serve._explain import Explainer, explanation_of
+from nbkit.serve._judge import judge_turn
 from nbkit.serve._metrics import Metrics
+from nbkit.serve._record import answer_of, record_of_turn, same_request
+from nbkit.serve._recorder import Recorder
 from nbkit.serve._request import BadRequestError, DecisionRequest, read_request
+from nbkit.serve._turn import ANYONE, Caller, Choice, ConflictError, Follower, Marker, Router, TryAgainError, Turn
 
-__all__ = ["Answer", "Service"]
-
-_T = TypeVar("_T")
+__all__ = ["RETRY_AFTER_SECONDS", "Answer", "Service", "answer_of", "refusal_of"]
 
 _LOG = logging.getLogger("nbkit.serve")
 _ENCODER = msgspec.json.Encoder(order="sorted")
@@ -32,14 +33,8 @@ _ENCODER = msgspec.json.Encoder(order="sorted")
 # Whatever failed here fails for seconds, not for milliseconds: a full disk, a hanging model, no version yet.
 RETRY_AFTER_SECONDS = 1
 
-# The rest of the deadline belongs to the fallback and to the disk.
-_MODEL_SHARE = 0.8
-
-# Tags of an audit record.
-INPUTS_SEAL = "inputs_seal"
-REASONS_MISSING = "reasons_missing"
-REASON_TEXT = "reason."
-SPECIAL = "special."
+# Who has waited so long before anything was done for him would be late: he is told so while that is still cheap.
+_MOST_AGE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,27 +56,9 @@ class Answer:
     retry_after: int = 0
 
 
-class _TryAgainError(NbkitError):
-    """No decision can be given now."""
-
-
-class _ConflictError(NbkitError):
-    """The request id stands for another request."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
-    """One request on its way."""
-
-    request: DecisionRequest
-    id: str
-    decision_id: str
-    active: Active
-    started: float
-
-    def left(self, *, share: float = 1.0) -> float:
-        """Return the seconds until this share of the deadline has passed."""
-        return self.active.deadline_seconds * share - (time.perf_counter() - self.started)
+def champion_only(_: DecisionRequest, *, champion: Active, caller: Caller) -> Choice:  # noqa: ARG001 - a Router
+    """Route every request to the version in production."""
+    return Choice(active=champion)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,7 +76,21 @@ class Service:
     new_id : callable
         Makes ids that never repeat.
     active : Active or None
-        The version that decides; replaced as a whole when another is installed.
+        The version in production; replaced as a whole when another is installed.
+    metrics : Metrics
+        Counts.
+    router : Router
+        Chooses the version that answers.
+    markers : tuple of Marker
+        Add tags to a decision before it is recorded.
+    followers : tuple of Follower
+        Hear of each decision once its record is durable.
+    load_package : callable or None
+        Finds the package of a past decision by its digest, to explain it.
+    draining : bool
+        The process is stopping: not ready, but what comes is still answered.
+    explainer : Explainer
+        Gives reasons off the event loop.
     """
 
     name: str
@@ -108,10 +99,49 @@ class Service:
     new_id: Callable[[], str]
     active: Active | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    router: Router = champion_only
+    markers: tuple[Marker, ...] = ()
+    followers: tuple[Follower, ...] = ()
+    load_package: Callable[[str], Package] | None = None
+    draining: bool = False
+    explainer: Explainer = field(default_factory=Explainer)
     _running: dict[str, asyncio.Future[AuditRecord]] = field(default_factory=dict)
+    _recorder: Recorder = field(init=False)
 
-    async def decide(self, body: bytes) -> Answer:
-        """Answer one request.
+    def __post_init__(self) -> None:
+        self._recorder = Recorder(self.ledger)
+
+    async def decide(self, body: bytes, *, caller: Caller = ANYONE, arrived: float | None = None) -> Answer:
+        """Answer one request of the native protocol.
+
+        Parameters
+        ----------
+        body : bytes
+            As `read_request` takes it.
+        caller : Caller
+            Who asks.
+        arrived : float, optional
+            When the last byte was there, on the clock of ``time.perf_counter``; now by default.
+
+        Returns
+        -------
+        Answer
+            200 with a recorded decision; 400, 409, 422 for a wrong request; 503 when there is no decision to give.
+        """
+        started = time.perf_counter() if arrived is None else arrived
+        request_id = ""
+        try:
+            turn = self.begin(self.read(body), started=started, caller=caller)
+            request_id = turn.id
+            answer = Answer(status=200, body=answer_of(await self.run(turn)))
+        except NbkitError as error:
+            answer = refusal_of(error, request_id=request_id)
+        self.metrics.took(time.perf_counter() - started)
+        self.metrics.count("answers", label="status", value=str(answer.status))
+        return answer
+
+    def read(self, body: bytes) -> DecisionRequest:
+        """Decode and validate a request of the native protocol.
 
         Parameters
         ----------
@@ -120,173 +150,247 @@ class Service:
 
         Returns
         -------
-        Answer
-            200 with a recorded decision; 400, 409, 422 for a wrong request; 503 when there is no decision to give.
-        """
-        started = time.perf_counter()
-        request_id = ""
-        try:
-            active = self.active
-            if active is None:
-                raise _TryAgainError(f"{self.name}: no version that verifies is installed")
-            request = read_request(body, rows=active.rows)
-            decision_id = self.new_id()
-            # A caller without an id gets the decision's own, so that it can be asked for again.
-            request_id = request.request_id or decision_id
-            turn = _Turn(request=request, id=request_id, decision_id=decision_id, active=active, started=started)
-            answer = Answer(status=200, body=answer_of(await self._once(turn)))
-        except ContractViolationError as error:
-            answer = _refusal(422, "contract_violation", error, request_id)
-        except BadRequestError as error:
-            answer = _refusal(400, "bad_request", error, request_id)
-        except _ConflictError as error:
-            answer = _refusal(409, "conflict", error, request_id)
-        except (_TryAgainError, AuditError) as error:
-            answer = _refusal(503, "try_again", error, request_id, retry_after=RETRY_AFTER_SECONDS)
-            _LOG.warning("no decision", extra={"fields": {"request_id": request_id, "cause": str(error)}})
-        self.metrics.took(time.perf_counter() - started)
-        self.metrics.count("answers", label="status", value=str(answer.status))
-        return answer
+        DecisionRequest
+            Fits the contract of the version in production.
 
-    async def _once(self, turn: _Turn) -> AuditRecord:
-        """Decide a request, or return what was decided when it came before."""
+        Raises
+        ------
+        NbkitError
+            It is wrong, or no version is installed that it could be compared with.
+        """
+        return read_request(body, rows=self.champion().rows)
+
+    def champion(self) -> Active:
+        """Return the version in production.
+
+        Returns
+        -------
+        Active
+            Verified.
+
+        Raises
+        ------
+        TryAgainError
+            None is installed.
+        """
+        if self.active is None:
+            raise TryAgainError(f"{self.name}: no version that verifies is installed")
+        return self.active
+
+    def begin(self, request: DecisionRequest, *, started: float, caller: Caller = ANYONE) -> Turn:
+        """Route a request; every protocol comes through here.
+
+        Parameters
+        ----------
+        request : DecisionRequest
+            Validated.
+        started : float
+            When its last byte was there.
+        caller : Caller
+            Who asks.
+
+        Returns
+        -------
+        Turn
+            For `run`.
+
+        Raises
+        ------
+        TryAgainError
+            It waited too long already, or the ledger is stuck: nothing was done.
+        """
+        champion = self.champion()
+        self._shed(champion, started=started)
+        choice = self.router(request, champion=champion, caller=caller)
+        decision_id = self.new_id()
+        return Turn(
+            request=request,
+            # A caller without an id gets the decision's own, so that it can be asked for again.
+            id=request.request_id or decision_id,
+            decision_id=decision_id,
+            active=choice.active,
+            started=started,
+            received=self.now(),
+            caller=caller,
+            tags=dict(choice.tags),
+        )
+
+    async def run(self, turn: Turn) -> AuditRecord:
+        """Decide and record, or return what was decided when the same request came before.
+
+        Parameters
+        ----------
+        turn : Turn
+            From `begin`.
+
+        Returns
+        -------
+        AuditRecord
+            Durable.
+
+        Raises
+        ------
+        TryAgainError
+            No decision now.
+        ConflictError
+            The request id stands for another request.
+        AuditError
+            The record cannot be written.
+        """
         seal = self.ledger.seal(_ENCODER.encode((turn.request.subject, turn.request.row)))
-        if turn.request.request_id:
-            running = self._running.get(turn.id)
-            if running is not None:
-                await asyncio.wait({running}, timeout=turn.left())
-                if not running.done() or running.cancelled():
-                    raise _TryAgainError(f"request {turn.id!r}: the same request is being decided")
-                return _same(running.result(), seal=seal)
-            known = self.ledger.find(self.name, turn.id)
-            if known is not None:
-                return _same(known, seal=seal)
+        if not turn.request.request_id:
+            return await self._decide(turn, seal=seal)
+        running = self._running.get(turn.id)
+        if running is not None:
+            await asyncio.wait({running}, timeout=turn.left())
+            if not running.done() or running.cancelled():
+                raise TryAgainError(f"request {turn.id!r}: the same request is being decided")
+            return same_request(running.result(), seal=seal)
         mine: asyncio.Future[AuditRecord] = asyncio.get_running_loop().create_future()
         self._running[turn.id] = mine
         try:
-            record = await self._decide(turn, seal=seal)
+            record = await self._decide_once(turn, seal=seal)
             mine.set_result(record)
-        except AlreadyRecordedError:
-            # An earlier try came too late for its caller, and reached the disk in the meantime.
-            known = self.ledger.find(self.name, turn.id)
-            if known is None:
-                raise
-            return _same(known, seal=seal)
         finally:
             del self._running[turn.id]
             mine.cancel()
         return record
 
-    async def _decide(self, turn: _Turn, *, seal: str) -> AuditRecord:
-        received = self.now()
-        judgement, cause = await self._judge(turn)
-        record = self._record(turn, judgement, cause=cause, received=received, seal=seal)
+    async def _decide_once(self, turn: Turn, *, seal: str) -> AuditRecord:
+        """Decide, and let the ledger's unique key find what was decided before: a look-up would cost everybody."""
+        try:
+            return await self._decide(turn, seal=seal)
+        except (TryAgainError, AuditError) as error:
+            # Already recorded by an earlier try, or no decision now: then perhaps by an earlier try as well.
+            known = await asyncio.to_thread(self._find_quietly, turn.id)
+            if known is None:
+                raise error
+            return same_request(known, seal=seal)
+
+    async def _decide(self, turn: Turn, *, seal: str) -> AuditRecord:
+        judgement, cause = await judge_turn(turn, explainer=self.explainer)
+        for mark in self.markers:
+            turn.tags.update(mark(turn, judgement))
+        record = record_of_turn(turn, judgement, cause=cause, seal=seal, ledger=self.ledger, decided=self.now())
         late = f"request {turn.id!r}: its record missed the deadline; ask again with the same id"
-        await _in_time(self.ledger.submit(record), seconds=turn.left(), late=late)
+        await self._recorder.write(record, seconds=turn.left(), late=late)
         self.metrics.count("decisions", label="decision", value=record.decision)
         if record.fallback:
             self.metrics.count("fallbacks", label="cause", value=cause.split(":")[0])
-        fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
-        _LOG.info("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
+        for follow in self.followers:
+            follow(turn, record)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
+            _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
         return record
 
-    def _record(self, turn: _Turn, judgement: Judgement, *, cause: str, received: datetime, seal: str) -> AuditRecord:
-        active, request, decision = turn.active, turn.request, judgement.decision
-        tags = {INPUTS_SEAL: seal, **{f"{REASON_TEXT}{code}": text for code, text in judgement.texts.items()}}
-        if active.keeps_inputs:
-            # A sentinel is a missing value in the inputs; which one it was decides what is told.
-            tags |= {f"{SPECIAL}{name}": value for name, value in request.special.items()}
-        if judgement.reasons_missing:
-            tags[REASONS_MISSING] = judgement.reasons_missing
-        return AuditRecord(
-            id=turn.decision_id,
-            request_id=turn.id,
-            model=self.name,
-            version=active.version,
-            package_digest=active.package.digest,
-            contract_digest=active.contract_digest,
-            evidence_digest=active.evidence_digest,
-            received_at=received,
-            decided_at=self.now(),
-            subject=self.ledger.seal(request.subject.encode()) if request.subject else "",
-            inputs=request.row if active.keeps_inputs else {},
-            score=decision.score,
-            decision=decision.decision,
-            reasons=decision.reasons,
-            route=decision.route,
-            fallback=decision.fallback,
-            fallback_cause=cause,
-            latency_us=int((time.perf_counter() - turn.started) * 1e6),
-            tags=tags,
-        )
+    def _shed(self, champion: Active, *, started: float) -> None:
+        """Turn away by age, not by number: a short queue that does not move is worse than a long one that does."""
+        limit = champion.deadline_seconds * _MOST_AGE_SHARE
+        for name, age in (("requests", time.perf_counter() - started), ("records", self._recorder.queue_age)):
+            if age > limit:
+                self.metrics.count("shed", label="queue", value=name)
+                told = f"{name} wait {1000 * age:.0f} ms, where the deadline leaves {1000 * limit:.0f}"
+                raise OverloadedError(f"overloaded: {told}")
 
-    async def _judge(self, turn: _Turn) -> tuple[Judgement, str]:
-        """Return a decision, and why the model did not give it (empty when it did)."""
-        judge, row, batcher = turn.active.judge, turn.request.row, turn.active.batcher
+    def not_ready(self) -> str:
+        """Say why requests should go elsewhere; liveness is another question.
+
+        Returns
+        -------
+        str
+            Empty when they may come.
+        """
+        if self.draining:
+            return "stopping"
+        if self.active is None:
+            return "no version that verifies is installed"
+        if self._recorder.queue_age > max(self.active.deadline_seconds, 1.0):
+            return "the ledger does not answer"
+        return ""
+
+    def find(self, request_id: str) -> AuditRecord | None:
+        """Return what was decided for a request; blocks, so not for the event loop.
+
+        Parameters
+        ----------
+        request_id : str
+            The caller's, or the decision's own where the caller gave none.
+
+        Returns
+        -------
+        AuditRecord or None
+            None when nothing is recorded.
+
+        Raises
+        ------
+        AuditError
+            The ledger cannot be read.
+        """
+        return self.ledger.find(self.name, request_id)
+
+    def explanation(self, decision_id: str) -> dict[str, object] | None:
+        """Return why a past decision was taken; blocks, so not for the event loop.
+
+        Parameters
+        ----------
+        decision_id : str
+            Of the record.
+
+        Returns
+        -------
+        dict or None
+            None when there is no such decision.
+
+        Raises
+        ------
+        AuditError
+            The ledger cannot be read.
+        """
+        record = self.ledger.read(decision_id)
+        return None if record is None else explanation_of(record, load_package=self.load_package)
+
+    def _find_quietly(self, request_id: str) -> AuditRecord | None:
         try:
-            early = judge.before(row)
-            if early is not None:
-                return early, ""
-            if batcher is None:
-                score = turn.active.package.score(row)
-            else:
-                score = await _in_time(batcher.submit(row), seconds=turn.left(share=_MODEL_SHARE), late="deadline")
-            return judge.after(row, score, special=turn.request.special), ""
-        except _TryAgainError:
-            cause = "deadline"
-        except OverloadedError:
-            cause = "overloaded"
-        except Exception as error:  # noqa: BLE001 - a request ends here: the fallback answers, and its cause is recorded
-            cause = f"error: {type(error).__name__}"
-            # The message may quote an input; the place of the failure never does.
-            fields = {"request_id": turn.id, "cause": cause, "at": _place(error)}
-            _LOG.error("the model failed", extra={"fields": fields})
-        judgement = judge.fallback(row)
-        if judgement is None:
-            raise _TryAgainError(f"request {turn.id!r}: the model did not answer ({cause})")
-        return judgement, cause
+            return self.find(request_id)
+        except AuditError:
+            return None
 
 
-def answer_of(record: AuditRecord) -> dict[str, object]:
-    """Return the answer that a record stands for; the same today and after a restart."""
-    texts = record.tags
-    return {
-        "decision_id": record.id,
-        "request_id": record.request_id,
-        "model": record.model,
-        "model_version": record.version,
-        "decision": record.decision,
-        "score": record.score,
-        "reasons": [{"code": code, "text": texts.get(REASON_TEXT + code, "")} for code in record.reasons],
-        "reasons_missing": texts.get(REASONS_MISSING, ""),
-        "route": record.route,
-        "fallback": record.fallback,
-        "fallback_cause": record.fallback_cause,
-    }
+def refusal_of(error: NbkitError, *, request_id: str) -> Answer:
+    """Turn an error of the service into the answer of HTTP; counts and logs nothing.
 
+    Parameters
+    ----------
+    error : NbkitError
+        From `Service.read`, `Service.begin` or `Service.run`.
+    request_id : str
+        Of the request, as far as it is known.
 
-def _same(record: AuditRecord, *, seal: str) -> AuditRecord:
-    if record.tags.get(INPUTS_SEAL) != seal:
-        raise _ConflictError(f"request id {record.request_id!r}: already stands for another request")
-    return record
+    Returns
+    -------
+    Answer
+        400, 409, 422 or 503.
 
-
-async def _in_time(future: Future[_T], *, seconds: float, late: str) -> _T:
-    try:
-        async with asyncio.timeout(max(seconds, 0.0)):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        raise _TryAgainError(late) from None
-
-
-def _refusal(status: int, code: str, error: NbkitError, request_id: str, *, retry_after: int = 0) -> Answer:
+    Raises
+    ------
+    NbkitError
+        The same, when it is none of theirs: a fault of nbkit.
+    """
+    match error:
+        case ContractViolationError():
+            status, code = 422, "contract_violation"
+        case BadRequestError():
+            status, code = 400, "bad_request"
+        case ConflictError():
+            status, code = 409, "conflict"
+        case OverloadedError():
+            status, code = 503, "overloaded"  # not logged one by one: that would cost what shedding saves
+        case TryAgainError() | AuditError():
+            status, code = 503, "try_again"
+            _LOG.warning("no decision", extra={"fields": {"request_id": request_id, "cause": str(error)}})
+        case _:
+            raise error
     told = {"code": code, "message": str(error), "problems": list(error.problems)}
-    return Answer(status=status, body={"error": told, "request_id": request_id}, retry_after=retry_after)
-
-
-def _place(error: BaseException) -> str:
-    """File and line where an error was raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""
+    retry = RETRY_AFTER_SECONDS if status == 503 else 0
+    return Answer(status=status, body={"error": told, "request_id": request_id}, retry_after=retry)

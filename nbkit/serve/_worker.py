@@ -8,6 +8,7 @@ import logging
 import secrets
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nbkit.audit import Ledger
 from nbkit.serve._active import Active
 from nbkit.serve._app import App
+from nbkit.serve._native import NativeFace
 from nbkit.serve._service import Service
 from nbkit.serve._store import PackageStore
 from nbkit.serve._watch import Watcher
@@ -33,6 +35,11 @@ _DRAIN_SECONDS = 10
 
 # Callers beyond this wait in the kernel or are told 503 by the server at once.
 _MOST_CONNECTIONS = 2048
+
+
+# The ledger's thread wants the interpreter for microseconds and would wait for it this long each time; Python's own
+# 5 ms would be most of a decision.
+_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +88,16 @@ def run_worker(options: WorkerOptions) -> None:
     OSError
         The address cannot be listened on.
     """
+    sys.setswitchinterval(_SWITCH_SECONDS)
     ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now)
     try:
-        service = Service(name=options.name, ledger=ledger, now=_now, new_id=_Ids())
+        service = Service(
+            name=options.name,
+            ledger=ledger,
+            now=_now,
+            new_id=_Ids(),
+            load_package=PackageStore(options.store).package,
+        )
         watcher = _watcher(options, service=service)
         watcher.begin()
         with _listen(options.host, options.port) as listener:
@@ -123,7 +137,7 @@ def _app(service: Service, watcher: Watcher) -> App:
             with suppress(asyncio.CancelledError):
                 await task
 
-    return App(service, start=start, stop=stop)
+    return App([NativeFace(service)], start=start, stop=stop, metrics=service.metrics)
 
 
 def _config(app: App) -> uvicorn.Config:

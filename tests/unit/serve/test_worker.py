@@ -22,7 +22,8 @@ from nbkit.serve import PackageStore, Rules, decide
 def worker(lender: Any, people: Any, package: Package, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("worker")
     people.install(package, store=PackageStore(folder / "store"))
-    with lender.Worker(store=folder / "store", people=people, ledger=folder / "ledger.db") as running:
+    place = {"store": folder / "store", "people": people, "ledger": folder / "ledger.db"}
+    with lender.Worker(**place, arguments=("--log-level", "debug")) as running:
         yield running
 
 
@@ -63,7 +64,10 @@ def test_a_violation_names_every_problem(worker: Any) -> None:
     [
         ("POST", "/v1/models/others/decisions", {}, 404),
         ("POST", "/nothing", {}, 404),
-        ("GET", "/v1/models/loans/decisions", {}, 405),
+        ("PUT", "/v1/models/loans/decisions", {}, 405),
+        ("GET", "/v1/models/loans/decisions", {}, 400),
+        ("GET", "/v1/models/loans/decisions?request_id=never", {}, 404),
+        ("GET", "/v1/decisions/never/explanation", {}, 404),
         ("POST", "/healthz", {}, 405),
         ("POST", "/v1/models/loans/decisions", {"content-type": "text/plain"}, 415),
         ("POST", "/v1/models/loans/decisions", {}, 415),

@@ -1,0 +1,94 @@
+"""Reasons off the event loop: a thread of their own, inside the deadline or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from nbkit.errors import NbkitError
+from nbkit.package import Package
+from nbkit.records import AuditRecord
+from nbkit.serve._decide import REASONS_FOLLOW, Judge, Reasons, Row
+from nbkit.serve._record import REASON_TEXT, REASONS_MISSING, SPECIAL
+from nbkit.serve._request import DecisionRequest
+
+__all__ = ["Explainer", "explanation_of"]
+
+
+# More than these would wait longer than they are worth: decisions come first, and reasons can follow.
+_MOST_WAITING = 8
+
+
+class Explainer:
+    """One thread that explains rows; what is not begun in time is cancelled."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nbkit-reasons")
+
+    async def reasons(self, judge: Judge, request: DecisionRequest, *, seconds: float) -> Reasons | None:
+        """Return a row's reasons.
+
+        Parameters
+        ----------
+        judge : Judge
+            Of the version that decided.
+        request : DecisionRequest
+            Whose row was scored.
+        seconds : float
+            How long to wait.
+
+        Returns
+        -------
+        Reasons or None
+            None when they are late.
+        """
+        if self._waiting >= _MOST_WAITING:
+            return None
+        self._waiting += 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, judge.reasons, request.row, request.special)
+        try:
+            async with asyncio.timeout(max(seconds, 0.0)):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._waiting -= 1
+
+
+def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package] | None) -> dict[str, object]:
+    """Return the reasons of a recorded decision: as recorded, or computed from the record when they were to follow.
+
+    Parameters
+    ----------
+    record : AuditRecord
+        Durable. Package and inputs stand in it, so whoever asks gets the same reasons, whenever he asks.
+    load_package : callable or None
+        A package by its digest.
+
+    Returns
+    -------
+    dict
+        ``state`` is ``recorded``, ``computed`` or ``missing``.
+    """
+    given = [{"code": code, "text": record.tags.get(REASON_TEXT + code, "")} for code in record.reasons]
+    missing = record.tags.get(REASONS_MISSING, "")
+    told: dict[str, object] = {"decision_id": record.id, "decision": record.decision, "model_version": record.version}
+    if missing == REASONS_FOLLOW and load_package is not None:
+        try:
+            judge = Judge.of(load_package(record.package_digest))
+        except NbkitError as error:
+            return told | {"state": "missing", "reasons": given, "reasons_missing": f"{type(error).__name__}: {error}"}
+        special = {n.removeprefix(SPECIAL): value for n, value in record.tags.items() if n.startswith(SPECIAL)}
+        reasons, missing = judge.reasons(_row_of(record), special)
+        known = {entry["code"] for entry in given}
+        given += [{"code": one.code, "text": one.text} for one in reasons if one.code not in known]
+        state = "computed"
+    else:
+        state = "recorded"
+    return told | {"state": state if given or not missing else "missing", "reasons": given, "reasons_missing": missing}
+
+
+def _row_of(record: AuditRecord) -> Row:
+    return {name: value for name, value in record.inputs.items() if isinstance(value, float | str | None)}

@@ -1,0 +1,138 @@
+"""The steps between a routed request and its judgement: rules before, score, thresholds and rules after, reasons."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from concurrent.futures import Future
+
+from nbkit.errors import ContractViolationError
+from nbkit.serve._active import Active
+from nbkit.serve._batch import OverloadedError
+from nbkit.serve._decide import Judgement, Row, Weighed
+from nbkit.serve._explain import Explainer
+from nbkit.serve._turn import TryAgainError, Turn
+
+__all__ = ["judge_turn"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+# The rest of the deadline belongs to the reasons, the fallback and the disk.
+_MODEL_SHARE = 0.8
+_REASONS_SHARE = 0.85
+
+
+class _LateError(Exception):
+    """The model did not answer in its share of the deadline."""
+
+
+class _LeftAloneError(Exception):
+    """The breaker is open."""
+
+
+async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, str]:
+    """Decide by rules and model, or by the fallback chain.
+
+    Parameters
+    ----------
+    turn : Turn
+        Routed.
+    explainer : Explainer
+        Gives reasons off the event loop.
+
+    Returns
+    -------
+    judgement : Judgement
+        What was decided.
+    cause : str
+        Why the model did not decide; empty when it did.
+
+    Raises
+    ------
+    TryAgainError
+        The contract's chain ends without an answer.
+    """
+    judge, row = turn.active.judge, turn.request.row
+    try:
+        early = judge.before(row)
+        if early is not None:
+            return early, ""
+        weighed = judge.weigh(row, await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE)))
+        return await _told(turn, weighed, explainer=explainer), ""
+    except (_LateError, _LeftAloneError, OverloadedError) as error:
+        cause = _CAUSES[type(error)]
+    except Exception as error:  # noqa: BLE001 - a request ends here: the fallback answers, and its cause is recorded
+        cause = f"error: {type(error).__name__}"
+        # The message may quote an input; the place of the failure never does.
+        _LOG.error("the model failed", extra={"fields": {"request_id": turn.id, "cause": cause, "at": place_of(error)}})
+    judgement = judge.fallback(row)
+    if judgement is None:
+        raise TryAgainError(f"request {turn.id!r}: the model did not answer ({cause})")
+    return judgement, cause
+
+
+_CAUSES: dict[type[Exception], str] = {
+    _LateError: "deadline",
+    _LeftAloneError: "breaker open",
+    OverloadedError: "overloaded",
+}
+
+
+async def _score(active: Active, row: Row, *, seconds: float) -> float:
+    breaker = active.breaker
+    if not breaker.lets_through():
+        raise _LeftAloneError
+    try:
+        if active.batcher is None:
+            score = active.package.score(row)
+        else:
+            score = await _in_time(active.batcher.submit(row), seconds=seconds)
+        active.judge.check_score(score)
+    except (ContractViolationError, OverloadedError):
+        raise  # the row's fault, and the queue's: they say nothing about the model
+    except Exception:
+        breaker.failed()
+        raise
+    breaker.succeeded()
+    return score
+
+
+async def _in_time(future: Future[float], *, seconds: float) -> float:
+    """Wait for a score; one that is late is cancelled, so that nobody computes it if nobody has begun."""
+    try:
+        async with asyncio.timeout(max(seconds, 0.0)):
+            return await asyncio.wrap_future(future)
+    except TimeoutError:
+        raise _LateError from None
+
+
+async def _told(turn: Turn, weighed: Weighed, *, explainer: Explainer) -> Judgement:
+    judge = turn.active.judge
+    if not weighed.adverse:
+        return judge.conclude(weighed)
+    if judge.explains_at_once:
+        return judge.conclude(weighed, reasons=judge.reasons(turn.request.row, turn.request.special))
+    told = await explainer.reasons(judge, turn.request, seconds=turn.left(share=_REASONS_SHARE))
+    if told is None:
+        # Without the inputs nobody could give them later, so they count as missing.
+        return judge.conclude(weighed, follow=turn.active.keeps_inputs)
+    return judge.conclude(weighed, reasons=told)
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line where an error was raised.
+
+    Parameters
+    ----------
+    error : BaseException
+        With its trace.
+
+    Returns
+    -------
+    str
+        Empty where it has none.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else ""

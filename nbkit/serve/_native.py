@@ -1,0 +1,103 @@
+"""nbkit's own protocol: decisions, what became of them, health and counts."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import parse_qs
+
+from nbkit.serve._app import Endpoint
+from nbkit.serve._http import JSON, Call, RefusedError, Reply, json_reply
+from nbkit.serve._service import RETRY_AFTER_SECONDS, Service, answer_of
+
+__all__ = ["NativeFace"]
+
+_JSON_BODY = frozenset({JSON})
+
+
+class NativeFace:
+    """The paths that docs/reference/service.md lists first.
+
+    Parameters
+    ----------
+    service : Service
+        Of the one model that this worker serves.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        seen = ("GET", "HEAD")
+        self._endpoints = {
+            f"/v1/models/{service.name}/decisions": Endpoint(
+                self._decisions, methods=("POST", "GET"), scope="decide", kinds=_JSON_BODY
+            ),
+            "/healthz": Endpoint(self._live, methods=seen),
+            "/readyz": Endpoint(self._ready, methods=seen),
+            "/metrics": Endpoint(self._counts, methods=seen),
+        }
+        self._explanation = Endpoint(self._explain, methods=("GET",), scope="decide")
+
+    def find(self, path: str) -> Endpoint | None:
+        """Return what answers at a path.
+
+        Parameters
+        ----------
+        path : str
+            Of the request.
+
+        Returns
+        -------
+        Endpoint or None
+            None where the path is not of this face.
+
+        Raises
+        ------
+        RefusedError
+            The path names a model that this worker does not serve.
+        """
+        endpoint = self._endpoints.get(path)
+        if endpoint is not None:
+            return endpoint
+        if path.startswith("/v1/models/") and path.endswith("/decisions"):
+            raise RefusedError(404, "unknown_model", f"this worker serves {self._service.name!r} only")
+        if path.startswith("/v1/decisions/") and path.endswith("/explanation"):
+            return self._explanation
+        return None
+
+    async def _decisions(self, call: Call) -> Reply:
+        if call.method == "GET":
+            return await self._look_up(call)
+        answer = await self._service.decide(call.body, caller=call.caller, arrived=call.arrived)
+        return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
+
+    async def _look_up(self, call: Call) -> Reply:
+        """Say what became of a request whose answer never arrived."""
+        asked = parse_qs(call.query.decode("ascii", "replace")).get("request_id", [""])[0]
+        if not asked:
+            raise RefusedError(400, "bad_request", "query: expected ?request_id=ID")
+        record = await asyncio.to_thread(self._service.find, asked)
+        if record is None:
+            raise RefusedError(404, "not_recorded", "no decision under this request id: nothing was answered")
+        return json_reply(answer_of(record))
+
+    async def _explain(self, call: Call) -> Reply:
+        decision_id = call.path.removeprefix("/v1/decisions/").removesuffix("/explanation")
+        told = await asyncio.to_thread(self._service.explanation, decision_id)
+        if told is None:
+            raise RefusedError(404, "not_recorded", "no decision of this id")
+        return json_reply(told)
+
+    async def _live(self, _: Call) -> Reply:
+        return Reply(body=b'{"status":"ok"}')
+
+    async def _ready(self, _: Call) -> Reply:
+        problem = self._service.not_ready()
+        if problem:
+            return json_reply({"status": problem}, status=503, retry_after=RETRY_AFTER_SECONDS)
+        active = self._service.champion()
+        told = {"status": "ready", "model": self._service.name, "model_version": active.version}
+        return json_reply(told | {"package_digest": active.package.digest})
+
+    async def _counts(self, _: Call) -> Reply:
+        active = self._service.active
+        text = self._service.metrics.render(version=active.version if active else 0)
+        return Reply(body=text.encode(), kind=b"text/plain; version=0.0.4")
