@@ -12,6 +12,8 @@ class Evaluate(Block):
 
     case_set: CaseSetReference | None = Field(default=None, description="path@sha256:…; pinned by `nbkit freeze`")
     golden: RelativePath = "cases/golden"
+    behaviours: RelativePath = "cases/behaviours"
+    incidents: RelativePath = "cases/incidents"
     slices: tuple[Text, ...] = ()
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=2000, ge=100, le=100_000)

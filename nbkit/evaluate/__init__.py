@@ -1,7 +1,17 @@
 """Judge a model version on frozen cases: figures with intervals, costs, slices, golden cases, champion, fairness."""
 
+from nbkit.evaluate._behaviour_check import BehaviourExample, BehaviourResult, behaviour_results
+from nbkit.evaluate._behaviours import Behaviour, load_behaviours
 from nbkit.evaluate._bootstrap import wilson
-from nbkit.evaluate._cases import CaseSet, load_cases
+from nbkit.evaluate._case_set import (
+    Expectations,
+    case_set_references,
+    load_cases,
+    load_expectations,
+    read_expectations,
+    write_case_set,
+)
+from nbkit.evaluate._cases import CaseSet, RowsPart
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar, SliceComparison
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
@@ -9,7 +19,7 @@ from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
 from nbkit.evaluate._evaluate import evaluate_package
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
-from nbkit.evaluate._freeze import freeze_cases
+from nbkit.evaluate._freeze import freeze_cases, freeze_rows
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
 from nbkit.evaluate._metrics import Metric
@@ -20,6 +30,9 @@ from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
 
 __all__ = [
     "AttributeResult",
+    "Behaviour",
+    "BehaviourExample",
+    "BehaviourResult",
     "CalibrationBin",
     "CaseSet",
     "CaseSetFacts",
@@ -30,6 +43,7 @@ __all__ = [
     "Difference",
     "Estimate",
     "EvaluationResult",
+    "Expectations",
     "Flip",
     "FoundSlice",
     "GoldenCase",
@@ -39,21 +53,29 @@ __all__ = [
     "Leak",
     "McNemar",
     "Metric",
+    "RowsPart",
     "SliceComparison",
     "SliceResult",
     "SliceSearch",
     "ThresholdChoice",
     "auc_difference",
     "auc_estimate",
+    "behaviour_results",
+    "case_set_references",
     "choose_thresholds",
     "evaluate_package",
     "find_leaks",
     "freeze_cases",
+    "freeze_rows",
     "impact_ratio",
+    "load_behaviours",
     "load_cases",
+    "load_expectations",
     "load_golden",
     "mcnemar",
+    "read_expectations",
     "refuse_leaks",
     "wilson",
+    "write_case_set",
     "write_golden",
 ]

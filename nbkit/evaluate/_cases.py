@@ -1,11 +1,10 @@
-"""Read a frozen case set back, and refuse it when it is not the one that was frozen."""
+"""Frozen labelled rows: what a file of them holds, and the frame that a model is given."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 
 from nbkit.contract import Contract, RowCheck
 from nbkit.errors import CaseSetError, ContractViolationError
+from nbkit.evaluate._behaviours import Behaviour
+from nbkit.evaluate._golden import GoldenCase
 
-CASE_SET_FORMAT = 1
-_FREEZE = "freeze the cases again: nbkit freeze NAME"
+ROWS_FORMAT = 1
+FREEZE_AGAIN = "freeze the cases again: nbkit freeze NAME"
 
 CaseId = int | str
 Label = bool | int | str
@@ -49,6 +50,23 @@ class Case(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True
     protected: dict[str, str | None]
 
 
+class RowsPart(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """One file of labelled rows.
+
+    Parameters
+    ----------
+    path, digest : str
+        Inside the use-case folder; ``sha256:`` of its bytes.
+    cases, positives : int
+        How many rows, and how many of them turned out positive.
+    """
+
+    path: str
+    digest: str
+    cases: int
+    positives: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CaseSet:
     """Frozen cases: the same rows judge every version.
@@ -62,13 +80,24 @@ class CaseSet:
     reference : str
         ``cases/<name>.jsonl@sha256:…``, as the contract pins it.
     frame : pandas.DataFrame
-        Entity, inputs (numbers as float64, categories as text), protected attributes (text) and target.
+        Entity, inputs (numbers as float64, categories as text), protected attributes (text) and target; then inputs
+        that were frozen and the contract does not name any more, so that a version that has them can be scored.
     ids : tuple of int or str
         The entity of every row, each once, in the frame's order; these rows must be kept out of training.
     labels : numpy.ndarray
         Whether each case turned out positive, shape (n,), bool.
     inputs : tuple of str
         The columns that a model is given, in the contract's order.
+    parts : tuple of RowsPart
+        The files that hold the rows, each once.
+    golden : tuple of GoldenCase
+        Golden cases and incidents that were frozen with the rows.
+    behaviours : tuple of Behaviour
+        Behaviours that were frozen with the rows.
+    expectations_frozen : bool
+        Whether the digest covers golden cases and behaviours; a file of rows alone (format 1) covers the rows only.
+    previous, why : str
+        Digest of the case set that this one came from, and what was changed; empty for the first.
     """
 
     name: str
@@ -78,6 +107,12 @@ class CaseSet:
     ids: tuple[CaseId, ...]
     labels: NDArray[np.bool_]
     inputs: tuple[str, ...]
+    parts: tuple[RowsPart, ...] = ()
+    golden: tuple[GoldenCase, ...] = ()
+    behaviours: tuple[Behaviour, ...] = ()
+    expectations_frozen: bool = False
+    previous: str = ""
+    why: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -93,46 +128,6 @@ class CaseSet:
         return len(self.ids)
 
 
-def load_cases(directory: Path, *, contract: Contract) -> CaseSet:
-    """Read the case set that the contract pins.
-
-    Parameters
-    ----------
-    directory : Path
-        The use case's folder.
-    contract : Contract
-        Its ``evaluate.case_set`` names the file and its digest.
-
-    Returns
-    -------
-    CaseSet
-        The frozen cases.
-
-    Raises
-    ------
-    CaseSetError
-        None is pinned; the file is missing, edited after freezing or malformed; its columns are not the contract's;
-        an id appears twice; a label is missing or all labels are the same.
-    """
-    reference = contract.evaluate.case_set
-    if reference is None:
-        raise CaseSetError("contract.yaml: evaluate.case_set: no case set is frozen", next_step="nbkit freeze NAME")
-    place, pinned = reference.split("@")
-    try:
-        body = (directory / place).read_bytes()
-    except OSError as error:
-        raise CaseSetError(f"{place}: cannot be read: {error.strerror}", next_step=_FREEZE) from None
-    found = digest_of(body)
-    if found != pinned:
-        raise CaseSetError(
-            f"{place}: edited after freezing: expected {pinned}, got {found}",
-            next_step=f"restore the file (git checkout -- {place}), or {_FREEZE}",
-        )
-    header, cases = _decode(body, place=place)
-    _check_header(header, contract=contract, count=len(cases), place=place)
-    return make_cases(header, cases, contract=contract, place=place, digest=found)
-
-
 def digest_of(body: bytes) -> str:
     """Return ``sha256:`` and the hash."""
     return "sha256:" + hashlib.sha256(body).hexdigest()
@@ -140,7 +135,7 @@ def digest_of(body: bytes) -> str:
 
 def make_cases(header: Header, cases: Sequence[Case], *, contract: Contract, place: str, digest: str) -> CaseSet:
     """Build the frame of cases whose header fits the contract."""
-    _check_cases(cases, contract=contract, place=place)
+    _check_cases(cases, frozen=header.inputs, contract=contract, place=place)
     ids = tuple(case.id for case in cases)
     columns: dict[str, pd.Series] = {contract.entity: pd.Series(ids)}
     for column in contract.inputs:
@@ -150,6 +145,9 @@ def make_cases(header: Header, cases: Sequence[Case], *, contract: Contract, pla
     for attribute in contract.protected:
         columns[attribute.name] = pd.Series([case.protected[attribute.name] for case in cases], dtype="object")
     columns[contract.target.column] = pd.Series([case.label for case in cases])
+    for name in header.inputs:
+        if name not in columns:
+            columns[name] = _unknown_column([case.inputs[name] for case in cases])
     return CaseSet(
         name=header.name,
         digest=digest,
@@ -158,7 +156,13 @@ def make_cases(header: Header, cases: Sequence[Case], *, contract: Contract, pla
         ids=ids,
         labels=np.array([is_positive(case.label, contract=contract) for case in cases], dtype=bool),
         inputs=tuple(column.name for column in contract.inputs),
+        parts=(RowsPart(path=place, digest=digest, cases=len(cases), positives=header.positives),),
     )
+
+
+def _unknown_column(values: Sequence[float | str | None]) -> pd.Series:
+    text = any(isinstance(value, str) for value in values)
+    return pd.Series(values, dtype=None if text else "float64")
 
 
 def is_positive(label: Label, *, contract: Contract) -> bool:
@@ -179,10 +183,10 @@ def require_both_labels(labels: Sequence[bool] | NDArray[np.bool_], *, contract:
     )
 
 
-def _decode(body: bytes, *, place: str) -> tuple[Header, list[Case]]:
+def decode_rows(body: bytes, *, place: str) -> tuple[Header, list[Case]]:
     lines = body.splitlines()
     if not lines:
-        raise CaseSetError(f"{place}: expected a header line, got an empty file", next_step=_FREEZE)
+        raise CaseSetError(f"{place}: expected a header line, got an empty file", next_step=FREEZE_AGAIN)
     number = 1
     try:
         header = msgspec.json.decode(lines[0], type=Header)
@@ -191,13 +195,13 @@ def _decode(body: bytes, *, place: str) -> tuple[Header, list[Case]]:
         for number, line in enumerate(lines[1:], start=2):  # noqa: B007 -- the error names it
             cases.append(decoder.decode(line))
     except msgspec.DecodeError as error:
-        raise CaseSetError(f"{place}: line {number}: {error}", next_step=_FREEZE) from None
+        raise CaseSetError(f"{place}: line {number}: {error}", next_step=FREEZE_AGAIN) from None
     return header, cases
 
 
-def _check_header(header: Header, *, contract: Contract, count: int, place: str) -> None:
+def check_header(header: Header, *, contract: Contract, count: int, place: str) -> None:
     expected: Mapping[str, tuple[object, object]] = {
-        "format": (CASE_SET_FORMAT, header.format),
+        "format": (ROWS_FORMAT, header.format),
         "kind": ("nbkit.cases", header.kind),
         "entity": (contract.entity, header.entity),
         "target": (contract.target.column, header.target),
@@ -212,10 +216,10 @@ def _check_header(header: Header, *, contract: Contract, count: int, place: str)
             f"{kind}: {name!r} is in the contract but not in the cases" for name in names if name not in frozen
         ]
     if problems:
-        raise CaseSetError(f"{place}: does not fit the contract", problems=problems, next_step=_FREEZE)
+        raise CaseSetError(f"{place}: does not fit the contract", problems=problems, next_step=FREEZE_AGAIN)
 
 
-def _check_cases(cases: Sequence[Case], *, contract: Contract, place: str) -> None:
+def _check_cases(cases: Sequence[Case], *, frozen: Sequence[str], contract: Contract, place: str) -> None:
     problems: list[str] = []
     seen: set[str] = set()
     inputs = [column.name for column in contract.inputs]
@@ -227,6 +231,9 @@ def _check_cases(cases: Sequence[Case], *, contract: Contract, place: str) -> No
         seen.add(str(case.id))
         absent = [name for name in inputs if name not in case.inputs]
         absent += [name for name in protected if name not in case.protected]
+        absent += [name for name in frozen if name not in case.inputs and name not in absent]
+        unknown = [name for name in case.inputs if name not in frozen]
+        problems += [f"id {case.id!r}: {name!r} is a column that neither contract nor header knows" for name in unknown]
         if absent:
             problems.append(f"id {case.id!r} lacks {', '.join(absent)}")
             continue
@@ -235,7 +242,9 @@ def _check_cases(cases: Sequence[Case], *, contract: Contract, place: str) -> No
         except ContractViolationError as error:
             problems += [f"id {case.id!r}: {problem}" for problem in error.problems]
     if problems:
-        raise CaseSetError(f"{place}: cases do not fit the contract", problems=shorten(problems), next_step=_FREEZE)
+        raise CaseSetError(
+            f"{place}: cases do not fit the contract", problems=shorten(problems), next_step=FREEZE_AGAIN
+        )
     require_both_labels([is_positive(case.label, contract=contract) for case in cases], contract=contract, place=place)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from nbkit.contract import Contract
 from nbkit.errors import CaseSetError, ContractViolationError, EvaluationError, PackageError
+from nbkit.evaluate._behaviour_check import behaviour_results
+from nbkit.evaluate._behaviours import Behaviour
 from nbkit.evaluate._bootstrap import Floats
 from nbkit.evaluate._cases import CaseSet
 from nbkit.evaluate._champion import ChampionComparison, compare, not_comparable
@@ -34,6 +36,8 @@ def evaluate_package(
     champion_version: int | None,
     alternatives: Mapping[str, Mapping[str, float]] | None = None,
     decide: Decide | None = None,
+    behaviours: Sequence[Behaviour] = (),
+    unfrozen: Sequence[str] = (),
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -56,6 +60,10 @@ def evaluate_package(
     decide : callable or None
         Answers one checked row as production would, with rules and reason codes. Without it golden cases are decided by
         score and thresholds alone, and one that expects reason codes cannot pass.
+    behaviours : sequence of Behaviour
+        What must hold for any row when something about it is changed.
+    unfrozen : sequence of str
+        Which golden cases and behaviours were written after the cases were frozen; shown in the report.
     seed : int
         Of every resample: the same inputs give the same result.
     progress : callable or None
@@ -100,6 +108,8 @@ def evaluate_package(
     )
     tell(0.8, "golden cases")
     answers = golden_results(package, golden, decide=decide)
+    tell(0.85, "behaviours")
+    held = behaviour_results(package, behaviours, cases=cases)
     tell(0.9, "champion")
     against = None
     if champion is not None and champion_version is not None:
@@ -143,6 +153,8 @@ def evaluate_package(
         impact_ratio_floor=contract.fairness.impact_ratio_floor,
         fairness=fairness,
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
+        behaviours=held,
+        unfrozen=tuple(unfrozen),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -17,12 +17,13 @@ import rfc8785
 from nbkit.contract import Contract, RowCheck
 from nbkit.errors import CaseSetError
 from nbkit.evaluate._cases import (
-    CASE_SET_FORMAT,
+    ROWS_FORMAT,
     Case,
     CaseId,
     CaseSet,
     Header,
     Label,
+    RowsPart,
     digest_of,
     is_positive,
     make_cases,
@@ -78,16 +79,81 @@ def freeze_cases(
     place = f"cases/{name}.jsonl"
     if not 0 < share <= 1:
         raise CaseSetError(f"{place}: share: expected above 0 and at most 1, got {share!r}")
+    ids, labels, positive = _checked(frame, contract=contract, name=name)
+    require_both_labels(positive, contract=contract, place=place)
+    drawn = _draw(ids, positive, share=share, seed=seed)
+    header, cases, body = _document(
+        frame, ids, labels, positive, drawn=drawn, contract=contract, name=name, share=share, seed=seed
+    )
+    _write(directory / place, body, place=place, replace=replace)
+    return make_cases(header, cases, contract=contract, place=place, digest=digest_of(body))
+
+
+def freeze_rows(
+    frame: pd.DataFrame, *, contract: Contract, directory: Path, name: str, taken: Collection[CaseId]
+) -> RowsPart:
+    """Freeze all rows of a table as one more file of a case set.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Rows with the entity, every input, every protected attribute and the target; of one label only, if need be.
+    contract : Contract
+        Which columns matter, and what may be in them.
+    directory : Path
+        The use case's folder.
+    name : str
+        The file's name without its suffix.
+    taken : collection of int or str
+        Ids that the case set holds already.
+
+    Returns
+    -------
+    RowsPart
+        The file that was written.
+
+    Raises
+    ------
+    CaseSetError
+        As `freeze_cases`; or an id is in the set already.
+    """
+    place = f"cases/{name}.jsonl"
+    ids, labels, positive = _checked(frame, contract=contract, name=name)
+    known = {str(found) for found in taken}
+    if repeated := [f"id {found!r} is in the case set already" for found in ids if str(found) in known]:
+        raise CaseSetError(place, problems=shorten(repeated), next_step="add rows that the set does not hold")
+    drawn = _draw(ids, positive, share=1.0, seed=0)
+    header, _, body = _document(
+        frame, ids, labels, positive, drawn=drawn, contract=contract, name=name, share=1.0, seed=0
+    )
+    _write(directory / place, body, place=place, replace=False)
+    return RowsPart(path=place, digest=digest_of(body), cases=header.cases, positives=header.positives)
+
+
+def _checked(frame: pd.DataFrame, *, contract: Contract, name: str) -> tuple[list[CaseId], list[Label], list[bool]]:
+    place = f"cases/{name}.jsonl"
     if Path(name).name != name or name.startswith("."):
         raise CaseSetError(f"name: expected a plain file name, got {name!r}")
     _check_frame(frame, contract=contract, place=place)
     ids, labels = _ids(frame[contract.entity], place=place), _labels(frame[contract.target.column], place=place)
-    positive = [is_positive(label, contract=contract) for label in labels]
-    require_both_labels(positive, contract=contract, place=place)
-    drawn = _draw(ids, positive, share=share, seed=seed)
+    return ids, labels, [is_positive(label, contract=contract) for label in labels]
+
+
+def _document(
+    frame: pd.DataFrame,
+    ids: list[CaseId],
+    labels: list[Label],
+    positive: list[bool],
+    *,
+    drawn: list[int],
+    contract: Contract,
+    name: str,
+    share: float,
+    seed: int,
+) -> tuple[Header, list[Case], bytes]:
     cases = _cases(frame.iloc[drawn], [ids[row] for row in drawn], [labels[row] for row in drawn], contract=contract)
     header = Header(
-        format=CASE_SET_FORMAT,
+        format=ROWS_FORMAT,
         kind="nbkit.cases",
         name=name,
         model=contract.name,
@@ -101,9 +167,7 @@ def freeze_cases(
         share=share,
         seed=seed,
     )
-    body = b"".join(rfc8785.dumps(msgspec.to_builtins(line)) + b"\n" for line in (header, *cases))
-    _write(directory / place, body, place=place, replace=replace)
-    return make_cases(header, cases, contract=contract, place=place, digest=digest_of(body))
+    return header, cases, b"".join(rfc8785.dumps(msgspec.to_builtins(line)) + b"\n" for line in (header, *cases))
 
 
 def _check_frame(frame: pd.DataFrame, *, contract: Contract, place: str) -> None:

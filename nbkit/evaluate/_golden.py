@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from nbkit.contract import Outcome
 from nbkit.errors import CaseSetError
-from nbkit.files import write_atomically
+from nbkit.evaluate._case_yaml import (
+    check_id,
+    check_keys,
+    check_mapping,
+    check_why,
+    is_share,
+    read_folder,
+    read_mapping,
+    write_document,
+)
 
-_FORMAT = 1
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}\Z")
+# 2 added `record`: what production answered, of an incident. A case without it is still written as 1.
+_FORMAT, _INCIDENT_FORMAT = 1, 2
 _EXPECTATIONS = ("decision", "score_min", "score_max", "reason_present", "reason_absent")
 
 
@@ -34,6 +40,8 @@ class GoldenCase:
     expect : mapping
         At least one of ``decision`` (one outcome, or a list of those allowed), ``score_min``, ``score_max``,
         ``reason_present`` and ``reason_absent`` (one reason code or a list).
+    record : mapping
+        Of an incident: the audit record that it was made from (its id, who answered what, and when); empty otherwise.
 
     Raises
     ------
@@ -45,16 +53,38 @@ class GoldenCase:
     why: str
     inputs: Mapping[str, object]
     expect: Mapping[str, object]
+    record: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = [] if _ID.match(str(self.id)) else [f"id: expected letters, digits, '.', '_', '-', got {self.id!r}"]
-        if not isinstance(self.why, str) or not self.why.strip():
-            problems.append("why: expected a sentence")
+        problems = check_id(self.id) + check_why(self.why)
+        problems += check_mapping("record", self.record)
         if not isinstance(self.inputs, Mapping) or not self.inputs:
             problems.append("inputs: expected a value for every input")
         problems += _expectation_problems(self.expect)
         if problems:
             raise CaseSetError(f"golden case {self.id!r}", problems=problems, next_step="correct the case")
+
+    @property
+    def kind(self) -> str:
+        """``incident`` when it was made from an audit record, otherwise ``golden``."""
+        return "incident" if self.record else "golden"
+
+    def document(self) -> dict[str, object]:
+        """Return the case as it is written to its file.
+
+        Returns
+        -------
+        dict
+            Plain values, with the format number.
+        """
+        found = {
+            "format": _INCIDENT_FORMAT if self.record else _FORMAT,
+            "id": self.id,
+            "why": self.why,
+            "inputs": dict(self.inputs),
+            "expect": {key: _plain(value) for key, value in self.expect.items()},
+        }
+        return found | ({"record": dict(self.record)} if self.record else {})
 
     @property
     def decisions(self) -> tuple[str, ...]:
@@ -96,18 +126,7 @@ def load_golden(directory: Path) -> tuple[GoldenCase, ...]:
     CaseSetError
         Everything that is wrong in any file, at once.
     """
-    cases, problems = [], []
-    paths = sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")])
-    for path in paths:
-        try:
-            cases.append(_read(path))
-        except CaseSetError as error:
-            problems += [f"{path.name}: {problem}" for problem in error.problems or (error.message,)]
-    ids = [case.id for case in cases]
-    problems += [f"id {name!r} appears twice" for name in sorted({name for name in ids if ids.count(name) > 1})]
-    if problems:
-        raise CaseSetError(str(directory.name), problems=problems, next_step="correct these files")
-    return tuple(cases)
+    return read_folder(directory, read=_read, name=lambda case: case.id)
 
 
 def write_golden(case: GoldenCase, *, directory: Path) -> Path:
@@ -125,52 +144,32 @@ def write_golden(case: GoldenCase, *, directory: Path) -> Path:
     Path
         The file.
     """
-    document = {
-        "format": _FORMAT,
-        "id": case.id,
-        "why": case.why,
-        "inputs": dict(case.inputs),
-        "expect": {key: _plain(value) for key, value in case.expect.items()},
-    }
-    try:
-        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=100)
-    except yaml.representer.RepresenterError as error:
-        raise CaseSetError(
-            f"golden case {case.id!r}: expected plain numbers and text, got {error.args[-1]!r}"
-        ) from None
-    path = directory / f"{case.id}.yaml"
-    write_atomically(path, content=text.encode())
-    return path
+    return write_document(case.document(), directory=directory, what=f"golden case {case.id!r}")
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Refuses a key that appears twice, which YAML would silently overwrite."""
+def golden_of(document: Mapping[str, object]) -> GoldenCase:
+    """Return the case that a document describes.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:  # noqa: FBT001, FBT002
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if repeated:
-            raise CaseSetError("repeated keys", problems=[f"key {key!r} appears twice" for key in repeated])
-        found: dict[object, object] = super().construct_mapping(node, deep=deep)
-        return found
+    Raises
+    ------
+    CaseSetError
+        Everything that is wrong with it.
+    """
+    problems = check_keys(
+        document,
+        needed=("format", "id", "why", "inputs", "expect"),
+        optional=("record",) if document.get("format") == _INCIDENT_FORMAT else (),
+        formats=(_FORMAT, _INCIDENT_FORMAT),
+    )
+    if problems:
+        raise CaseSetError("golden case", problems=problems)
+    # What is wrong with these values, the case itself says.
+    given: dict[str, Any] = {key: value for key, value in document.items() if key != "format"}
+    return GoldenCase(**given | {"id": str(document["id"])})
 
 
 def _read(path: Path) -> GoldenCase:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 -- a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CaseSetError(f"not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise CaseSetError(f"expected a mapping, got {type(document).__name__}")
-    problems = []
-    wanted = ("format", "id", "why", "inputs", "expect")
-    problems += [f"{key}: missing" for key in wanted if key not in document]
-    problems += [f"{key}: unknown key" for key in document if key not in wanted]
-    if document.get("format", _FORMAT) != _FORMAT:
-        problems.append(f"format: expected {_FORMAT}, got {document['format']!r}")
-    if problems:
-        raise CaseSetError(path.name, problems=problems)
-    return GoldenCase(id=str(document["id"]), why=document["why"], inputs=document["inputs"], expect=document["expect"])
+    return golden_of(read_mapping(path))
 
 
 def _expectation_problems(expect: object) -> list[str]:
@@ -190,17 +189,13 @@ def _expectation_problems(expect: object) -> list[str]:
         if found not in outcomes
     ]
     limits = [(key, expect[key]) for key in ("score_min", "score_max") if key in expect]
-    bad = [(key, value) for key, value in limits if not _is_score(value)]
+    bad = [(key, value) for key, value in limits if not is_share(value)]
     problems += [f"expect.{key}: expected a number 0..1, got {value!r}" for key, value in bad]
     if len(limits) == 2 and not bad and float(limits[0][1]) > float(limits[1][1]):
         problems.append(f"expect.score_min: expected at most score_max {limits[1][1]!r}, got {limits[0][1]!r}")
     both = set(_texts(expect.get("reason_present"))) & set(_texts(expect.get("reason_absent")))
     problems += [f"expect: reason {code!r} is expected to be present and absent" for code in sorted(both)]
     return problems
-
-
-def _is_score(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= 1
 
 
 def _plain(value: object) -> object:

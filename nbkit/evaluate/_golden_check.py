@@ -35,6 +35,7 @@ def _golden_result(package: Scored, case: GoldenCase, *, check: RowCheck, decide
         decision=answer.decision if answer else "",
         score=answer.score if answer else None,
         problem="; ".join(problems),
+        kind=case.kind,
     )
 
 

@@ -8,6 +8,7 @@ import msgspec
 import rfc8785
 
 from nbkit.errors import EvaluationError
+from nbkit.evaluate._behaviour_check import BehaviourResult
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._curves import ConfusionRow, Curves
 from nbkit.evaluate._facts import champion_facts, group_facts
@@ -59,6 +60,8 @@ class GoldenResult:
         None when a rule answered.
     problem : str
         How the answer differs from what was expected; empty when it does not.
+    kind : str
+        ``golden`` or ``incident``.
     """
 
     id: str
@@ -67,6 +70,7 @@ class GoldenResult:
     decision: str
     score: float | None
     problem: str
+    kind: str = "golden"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,10 @@ class EvaluationResult:
         How scores became decisions: ``thresholds``, or ``rules and thresholds`` as the service decides.
     ruled : int
         Cases that rules decided otherwise than the thresholds alone.
+    behaviours : tuple of BehaviourResult
+        How every behaviour held on the rows of the case set.
+    unfrozen : tuple of str
+        Golden cases and behaviours that the digest of the case set does not cover.
     """
 
     model: str
@@ -143,6 +151,8 @@ class EvaluationResult:
     search: SliceSearch | None = None
     decided_by: str = "thresholds"
     ruled: int = 0
+    behaviours: tuple[BehaviourResult, ...] = ()
+    unfrozen: tuple[str, ...] = ()
 
     def metric(self, name: str) -> Metric:
         """Return one metric.
@@ -172,6 +182,9 @@ class EvaluationResult:
         """What speaks against the version, as sentences."""
         failed = [case.id for case in self.golden if case.problem]
         found = [f"{len(failed)} of {len(self.golden)} golden cases failed ({', '.join(failed)})"] if failed else []
+        broken = [one.id for one in self.behaviours if one.problem]
+        if broken:
+            found.append(f"{len(broken)} of {len(self.behaviours)} behaviours do not hold ({', '.join(broken)})")
         if self.champion and self.champion.verdict == "worse":
             found.append(f"worse than version {self.champion.version}: {self.champion.reason}")
         found += [_sentence(group) for group in self.groups if group.verdict == "fail"]
@@ -181,6 +194,7 @@ class EvaluationResult:
     def open_questions(self) -> tuple[str, ...]:
         """What these cases cannot tell, as sentences."""
         found = [] if self.golden else ["no golden case exists"]
+        found += [f"behaviour {one.id} fits no case" for one in self.behaviours if one.tried == 0]
         if self.champion and self.champion.verdict == "cannot tell":
             found.append(f"against version {self.champion.version}: {self.champion.reason}")
         found += [_sentence(group) for group in self.groups if group.verdict == "cannot tell"]
@@ -219,7 +233,8 @@ class EvaluationResult:
         Returns
         -------
         dict
-            ``case_set``, ``metrics``, ``golden``, ``champion``, ``fairness`` and ``thresholds``; parity, rationale,
+            ``case_set``, ``metrics``, ``golden``, ``behaviours``,
+            ``champion``, ``fairness`` and ``thresholds``; parity, rationale,
             owner and scan are known elsewhere.
         """
         return {
@@ -229,6 +244,12 @@ class EvaluationResult:
             "golden": {
                 "total": len(self.golden),
                 "failed": [{"id": case.id, "problem": case.problem} for case in self.golden if case.problem],
+            },
+            "behaviours": {
+                "total": len(self.behaviours),
+                "tried": sum(one.tried for one in self.behaviours),
+                "failed": [{"id": one.id, "problem": one.problem} for one in self.behaviours if one.problem],
+                "untried": [one.id for one in self.behaviours if one.tried == 0],
             },
             "champion": None if self.champion is None else champion_facts(self.champion),
             "fairness": {"floor": self.impact_ratio_floor, "groups": [group_facts(group) for group in self.groups]},

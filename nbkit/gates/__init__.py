@@ -1,6 +1,7 @@
 """Checks that stand before a stage: pure functions from the facts about a version to pass, fail or cannot tell."""
 
 from nbkit.gates._evidence import (
+    require_behaviours,
     require_cases,
     require_fairness,
     require_golden,
@@ -23,6 +24,7 @@ __all__ = [
     "gate_from_spec",
     "require_at_least",
     "require_at_most",
+    "require_behaviours",
     "require_canary",
     "require_cases",
     "require_fairness",

@@ -89,6 +89,33 @@ def require_golden() -> Gate:
     return guarded("golden", judge, next_step=_EVALUATE)
 
 
+def require_behaviours() -> Gate:
+    """Require every behaviour to hold on the rows of the case set; one that could not be tried is "cannot tell".
+
+    Returns
+    -------
+    Gate
+        Named ``behaviours``.
+    """
+    write = "write one in cases/behaviours"
+
+    def judge(facts: Facts) -> GateResult:
+        total, bad = facts.count("behaviours.total"), facts.rows("behaviours.failed")
+        untried = facts.texts("behaviours.untried")
+        if bad:
+            problems = listed([f"{one.text('id')}: {one.text('problem')}" for one in bad])
+            reason = f"{len(bad)} of {total} behaviours do not hold: {problems}"
+            return failed("behaviours", reason, next_step="look at the rows listed in the report")
+        if total == 0:
+            return cannot_tell("behaviours", "there is no behaviour", next_step=write)
+        if untried:
+            reason = f"{len(untried)} of {total} behaviours fit no row of the case set: {listed(untried)}"
+            return cannot_tell("behaviours", reason, next_step="correct their `where` or `change`, or add cases")
+        return passed("behaviours", f"all {total} behaviours hold on {facts.count('behaviours.tried'):,} changed rows")
+
+    return guarded("behaviours", judge, next_step=_EVALUATE)
+
+
 def require_no_regression() -> Gate:
     """Require the version not to be worse than the champion on the same cases.
 

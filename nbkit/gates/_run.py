@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from nbkit.contract import GateSpec
 from nbkit.gates._evidence import (
+    require_behaviours,
     require_cases,
     require_fairness,
     require_golden,
@@ -33,6 +34,7 @@ _PLAIN_GATES: Mapping[str, Callable[[], Gate]] = MappingProxyType(
         "parity": require_parity,
         "cases": require_cases,
         "golden": require_golden,
+        "behaviours": require_behaviours,
         "regression": require_no_regression,
         "fairness": require_fairness,
         "rationale": require_rationale,

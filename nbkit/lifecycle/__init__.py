@@ -10,9 +10,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nbkit.lifecycle._begin import check_contract, check_leaks, freeze, new, templates
+    from nbkit.lifecycle._begin import check_contract, check_leaks, new, templates
+    from nbkit.lifecycle._case_diff import diff_case_sets
+    from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
     from nbkit.lifecycle._demo import demo
     from nbkit.lifecycle._gate import gate, known_targets
+    from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
     from nbkit.lifecycle._judge import evaluate, explain, write_golden_case, write_reason
     from nbkit.lifecycle._keys import make_key
     from nbkit.lifecycle._package import close_run, open_run, package
@@ -33,6 +36,7 @@ __all__ = [
     "Table",
     "UseCase",
     "View",
+    "add_cases",
     "approve",
     "audit_replay",
     "audit_verify",
@@ -42,14 +46,18 @@ __all__ = [
     "close_run",
     "decide_ticket",
     "demo",
+    "diff_case_sets",
     "evaluate",
+    "expectation_of",
     "explain",
     "find_contract",
     "find_ledgers",
     "freeze",
+    "freeze_case_set",
     "gate",
     "known_targets",
     "ledger_path",
+    "make_incident",
     "make_key",
     "new",
     "open_run",
@@ -58,9 +66,11 @@ __all__ = [
     "package",
     "promote",
     "register",
+    "replacements_of",
     "rollback",
     "run",
     "serve",
+    "show_case_set",
     "sync",
     "take_ticket",
     "templates",
@@ -74,7 +84,10 @@ __all__ = [
 
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
-    "_begin": ("check_contract", "check_leaks", "freeze", "new", "templates"),
+    "_begin": ("check_contract", "check_leaks", "new", "templates"),
+    "_case_diff": ("diff_case_sets",),
+    "_cases": ("add_cases", "freeze", "freeze_case_set", "show_case_set"),
+    "_incident": ("expectation_of", "make_incident", "replacements_of"),
     "_demo": ("demo",),
     "_gate": ("gate", "known_targets"),
     "_judge": ("evaluate", "explain", "write_golden_case", "write_reason"),

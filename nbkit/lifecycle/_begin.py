@@ -1,4 +1,4 @@
-"""Begin: a new use case, a checked contract, frozen cases."""
+"""Begin: a new use case, a checked contract, inputs that give nothing away."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbkit
-from nbkit.contract import Contract, load_contract, pin_case_set
+from nbkit.contract import Contract, load_contract
 from nbkit.errors import ContractError, UsageError
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, Table, View
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from nbkit.evaluate import CaseSet
 
 _PLACEHOLDER = "__NAME__"
 _TEXT_FILES = {".yaml", ".json", ".ipynb", ".md"}
@@ -158,44 +156,3 @@ def check_leaks(use_case: UseCase, frame: pd.DataFrame) -> None:
     from nbkit.evaluate import refuse_leaks
 
     refuse_leaks(frame, contract=use_case.contract)
-
-
-def freeze(
-    use_case: UseCase, frame: pd.DataFrame, *, name: str = "holdout", share: float = 0.3, seed: int = 0
-) -> CaseSet:
-    """Freeze a share of the rows as the cases that every version is judged on.
-
-    The first call draws the cases and pins their digest in the contract; every later call returns the same cases.
-
-    Parameters
-    ----------
-    use_case : UseCase
-        Its contract names the entity and the target.
-    frame : pandas.DataFrame
-        All labelled rows.
-    name : str
-        File name of the case set.
-    share : float
-        Share of the rows, 0..1, drawn stratified by the target.
-    seed : int
-        Seed of the draw.
-
-    Returns
-    -------
-    CaseSet
-        The frozen cases; ``ids`` must be kept out of training.
-
-    Raises
-    ------
-    CaseSetError
-        The frozen file was edited, or the rows cannot be frozen.
-    """
-    from nbkit.evaluate import freeze_cases, load_cases
-
-    if use_case.contract.evaluate.case_set:
-        return load_cases(use_case.directory, contract=use_case.contract)
-    cases = freeze_cases(
-        frame, contract=use_case.contract, directory=use_case.directory, name=name, share=share, seed=seed
-    )
-    pin_case_set(use_case.directory / "contract.yaml", reference=cases.reference)
-    return cases

@@ -106,20 +106,22 @@ def evaluate(
     UsageError
         There is no package or no frozen case set.
     """
-    from nbkit.evaluate import evaluate_package, load_cases, load_golden
+    from nbkit.evaluate import evaluate_package, load_cases, load_expectations
 
     contract = use_case.contract
     build = use_case.build(run_id) if run_id else use_case.latest_build()
     candidate = _packaged(build, contract.name)
     cases = load_cases(use_case.directory, contract=contract)
-    golden = load_golden(use_case.directory / contract.evaluate.golden)
+    expected = load_expectations(use_case.directory, contract=contract, cases=cases)
     champion = verified_champion(contract.name, settings=settings, now=now)
     # Golden cases are decided as the service decides them: with rules and reasons.
     rules = Rules.from_package(candidate)
     result = evaluate_package(
         candidate,
         cases=cases,
-        golden=golden,
+        golden=expected.golden,
+        behaviours=expected.behaviours,
+        unfrozen=expected.unfrozen,
         champion=champion.package if champion else None,
         champion_version=champion.version if champion else None,
         decide=lambda row: decide(candidate, row, rules=rules),

@@ -16,6 +16,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class
 
 from nbkit import lifecycle
 from nbkit.errors import ParameterError, UsageError
+from nbkit.magics._cases import run_cases
 from nbkit.magics._parse import VERBS, Call, options_of, parse
 from nbkit.settings import Settings
 
@@ -87,6 +88,7 @@ class NbkitMagics(Magics):
                 else lifecycle.audit_replay(given.subject, settings=settings)
             ),
             "case": lambda: self._case(given, cell),
+            "cases": lambda: run_cases(self._use_case(), given, frame=self._frame, settings=settings),
             "rationale": lambda: lifecycle.write_reason(
                 self._use_case(), kind=given.kind, text=cell.strip(), run_id=self._run(), now=now
             ),
@@ -234,7 +236,7 @@ def _complete(shell: InteractiveShell, event: object) -> list[str]:
     found = options_of(verb)
     if verb in ("gate", "approve", "promote", "rollback", "audit"):
         found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
-    elif verb in ("package", "freeze", "leaks"):
+    elif verb in ("package", "freeze", "leaks", "cases"):
         found = [name for name in shell.user_ns if not name.startswith("_")] + found
     return found
 

@@ -121,6 +121,19 @@ def _case(parser: _Parser) -> None:
     parser.add_argument("--why", required=True, help="why this case must not change")
 
 
+def _cases(parser: _Parser) -> None:
+    parser.add_argument("action", choices=["freeze", "add", "show", "diff", "incident"])
+    parser.add_argument("subjects", nargs="*", help="diff: one or two sets; incident: id of the record; show: a set")
+    parser.add_argument("--from", dest="source", help="variable: DataFrame of labelled rows (freeze, add)")
+    parser.add_argument("--share", type=float, default=0.3, help="share of the rows, 0..1 (freeze)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--replace", action="store_true", help="take over edited golden cases and behaviours (freeze)")
+    parser.add_argument("--why", default="", help="why what was frozen is changed; what went wrong (incident)")
+    parser.add_argument("--expect", action="append", default=[], metavar="KEY=VALUE", help="incident: what is right")
+    parser.add_argument("--id", default="", help="incident: name of the case")
+    parser.add_argument("--set", action="append", default=[], metavar="INPUT=VALUE", help="incident: other value")
+
+
 def _rationale(parser: _Parser) -> None:
     parser.add_argument("kind", help="architecture, data, feature, threshold, exclusion or limit")
 
@@ -142,6 +155,7 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "keys": (_keys, "Make a signing key and trust it on this machine."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),
     "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
+    "cases": (_cases, "Freeze, add, show or compare the cases that judge every version."),
     "rationale": (_rationale, "Record a person's reason (%%nbkit rationale)."),
 }
 

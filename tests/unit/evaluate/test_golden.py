@@ -84,7 +84,7 @@ def test_everything_wrong_in_any_file_is_said_at_once(tmp_path):
     (tmp_path / "twice.yml").write_text(text + "why: again\n")
     (tmp_path / "broken.yaml").write_text("a: [")
     (tmp_path / "list.yaml").write_text("- 1\n")
-    (tmp_path / "keys.yaml").write_text(text.replace("why:", "reason:").replace("format: 1", "format: 2"))
+    (tmp_path / "keys.yaml").write_text(text.replace("why:", "reason:").replace("format: 1", "format: 3"))
     with pytest.raises(CaseSetError) as caught:
         load_golden(tmp_path)
     found = "\n".join(caught.value.problems)
@@ -93,7 +93,7 @@ def test_everything_wrong_in_any_file_is_said_at_once(tmp_path):
     assert "twice.yml: key 'why' appears twice" in found
     assert "keys.yaml: why: missing" in found
     assert "keys.yaml: reason: unknown key" in found
-    assert "keys.yaml: format: expected 1, got 2" in found
+    assert "keys.yaml: format: expected 1 or 2, got 3" in found
     assert "id 'clean-file' appears twice" in found
 
 

@@ -15,6 +15,7 @@ from nbkit.gates import (
     gate_from_spec,
     require_at_least,
     require_at_most,
+    require_behaviours,
     require_canary,
     require_cases,
     require_fairness,
@@ -72,6 +73,7 @@ def facts(**changes):
             "ece": {"value": 0.03, "low": None, "high": None},
         },
         "golden": {"total": 2, "failed": []},
+        "behaviours": {"total": 2, "tried": 1190, "failed": [], "untried": []},
         "champion": champion(),
         "fairness": {"floor": 0.8, "groups": [group()]},
         "rationale": {"written": True, "missing": [], "stale": []},
@@ -280,6 +282,27 @@ class TestGolden:
     def test_a_malformed_list_never_passes(self):
         result = require_golden()(facts(golden={"total": 1, "failed": ["case-1"]}))
         assert (result.verdict, result.reason) == (CANNOT_TELL, "golden.failed is ['case-1'], not a list of entries")
+
+
+class TestBehaviours:
+    def test_that_all_hold_passes_with_how_many_rows_were_tried(self):
+        result = require_behaviours()(facts())
+        assert (result.verdict, result.reason) == (PASS, "all 2 behaviours hold on 1,190 changed rows")
+
+    def test_what_does_not_hold_is_named(self):
+        failed = [{"id": "debt", "problem": "3 of 90 changed rows behave otherwise"}]
+        result = require_behaviours()(facts(behaviours={"total": 2, "tried": 90, "failed": failed, "untried": ["x"]}))
+        assert result.verdict is FAIL
+        assert result.reason == "1 of 2 behaviours do not hold: debt: 3 of 90 changed rows behave otherwise"
+
+    def test_one_that_no_row_fits_never_passes(self):
+        result = require_behaviours()(facts(behaviours={"total": 2, "tried": 9, "failed": [], "untried": ["debt"]}))
+        assert result.verdict is CANNOT_TELL
+        assert result.reason == "1 of 2 behaviours fit no row of the case set: debt"
+
+    def test_none_at_all_never_passes(self):
+        result = require_behaviours()(facts(behaviours={"total": 0, "tried": 0, "failed": [], "untried": []}))
+        assert (result.verdict, result.reason) == (CANNOT_TELL, "there is no behaviour")
 
 
 class TestRegression:
