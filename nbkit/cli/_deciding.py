@@ -23,6 +23,15 @@ def rules_check(name: str, *, as_json: bool) -> None:
     show(lifecycle.check_rules_of(lifecycle.open_use_case(name, base=Path.cwd())), as_json=as_json)
 
 
+@click.command()
+@model_argument
+@click.option("--share", type=float, default=None, help="One of rollout.canary_shares (default: the next).")
+@json_option
+def canary(name: str, *, share: float | None, as_json: bool) -> None:
+    """Let the canary of NAME answer the next share of the traffic."""
+    show(lifecycle.canary(name, share=share, settings=settings(), now=now()), as_json=as_json)
+
+
 @click.group()
 def tickets() -> None:
     """Decide what waits for a person."""
@@ -77,4 +86,4 @@ def tickets_decide(name: str, ticket: str, *, outcome: str, reason: str, note: s
     show(result, as_json=as_json)
 
 
-COMMANDS = (rules, tickets)
+COMMANDS = (rules, canary, tickets)

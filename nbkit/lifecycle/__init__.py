@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.lifecycle._begin import check_contract, check_leaks, new, templates
+    from nbkit.lifecycle._canary import canary
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
     from nbkit.lifecycle._demo import demo
@@ -40,6 +41,7 @@ __all__ = [
     "approve",
     "audit_replay",
     "audit_verify",
+    "canary",
     "check_contract",
     "check_leaks",
     "check_rules_of",
@@ -88,6 +90,7 @@ _HOMES = {
     "_case_diff": ("diff_case_sets",),
     "_cases": ("add_cases", "freeze", "freeze_case_set", "show_case_set"),
     "_incident": ("expectation_of", "make_incident", "replacements_of"),
+    "_canary": ("canary",),
     "_demo": ("demo",),
     "_gate": ("gate", "known_targets"),
     "_judge": ("evaluate", "explain", "write_golden_case", "write_reason"),

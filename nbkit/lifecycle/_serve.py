@@ -21,18 +21,22 @@ from nbkit.settings import Settings
 
 _SYNC_EVERY_SECONDS = 5.0
 
+# Champion and challengers: a worker serves all three side by side.
+_SERVED_STAGES = (Stage.PRODUCTION.value, Stage.CANARY.value, Stage.SHADOW.value)
 
-def sync(name: str, *, settings: Settings, now: datetime) -> SyncResult:
-    """Bring the version in production into the local store, if its files and evidence verify.
+
+def sync(name: str, *, settings: Settings, now: datetime, stage: str = Stage.PRODUCTION.value) -> SyncResult:
+    """Bring the version in production, or on trial in another stage, into the local store, if it verifies.
 
     When MLflow cannot answer or the trust file cannot be read, that is the reason of a refusal: the worker asks for
     itself whether what it serves is still trusted.
     """
     try:
         trust = TrustStore.load(settings.trust_file)
-        return sync_model(name, registry=Registry(settings), trust=trust, store=PackageStore(settings.store), now=now)
+        store = PackageStore(settings.store)
+        return sync_model(name, registry=Registry(settings), trust=trust, store=store, now=now, stage=stage)
     except (RegistryError, EvidenceError) as error:
-        return SyncResult(state="refused", version=None, reason=str(error))
+        return SyncResult(state="refused", version=None, reason=str(error), stage=stage)
 
 
 def worker_command(
@@ -84,12 +88,13 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     report(f"{name}: answering at http://{host}:{port}/v1/models/{name}/decisions")
-    last = first
-    while worker.poll() is None and not stop.wait(_SYNC_EVERY_SECONDS):
-        result = sync(name, settings=settings, now=clock())
-        if result != last and result.state != "current":
-            report(f"{name}: {result.state}: {result.reason or f'version {result.version}'}")
-        last = result
+    last = {first.stage: first}
+    while worker.poll() is None and not stop.wait(_SYNC_EVERY_SECONDS if len(last) > 1 else 0):
+        for stage in _SERVED_STAGES:
+            result = sync(name, settings=settings, now=clock(), stage=stage)
+            if result != last.get(stage) and result.state not in ("current", "empty"):
+                report(f"{name}: {stage}: {result.state}: {result.reason or f'version {result.version}'}")
+            last[stage] = result
     worker.terminate()
     return worker.wait(timeout=30)
 

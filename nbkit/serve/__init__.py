@@ -8,10 +8,11 @@ from __future__ import annotations
 from nbkit.serve._decide import Judge, Judgement, decide, fallback_decision
 from nbkit.serve._rules import Rules, Ruling, check_rules
 from nbkit.serve._store import Installed, PackageStore
-from nbkit.serve._sync import PackageSource, SyncResult, sync_model
+from nbkit.serve._sync import CANARY_SHARE_TAG, PackageSource, SyncResult, VersionTags, sync_model
 from nbkit.serve._worker import WorkerOptions, run_worker
 
 __all__ = [
+    "CANARY_SHARE_TAG",
     "Installed",
     "Judge",
     "Judgement",
@@ -20,6 +21,7 @@ __all__ = [
     "Rules",
     "Ruling",
     "SyncResult",
+    "VersionTags",
     "WorkerOptions",
     "check_rules",
     "decide",

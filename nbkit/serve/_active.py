@@ -13,7 +13,7 @@ from nbkit.registry import Envelope, TrustStore
 from nbkit.serve._batch import Batcher
 from nbkit.serve._breaker import Breaker
 from nbkit.serve._decide import Judge
-from nbkit.serve._store import Installed, PackageStore
+from nbkit.serve._store import PRODUCTION, Installed, PackageStore
 from nbkit.serve._sync import accept
 
 __all__ = ["Active", "load_active"]
@@ -43,6 +43,10 @@ class Active:
         Whether the record holds the inputs.
     breaker : Breaker
         Of this version's model.
+    stage : str
+        That the evidence is for.
+    share : float
+        Of the subjects that a canary answers.
     """
 
     version: int
@@ -57,6 +61,8 @@ class Active:
     evidence_digest: str
     keeps_inputs: bool
     breaker: Breaker = field(default_factory=lambda: Breaker(clock=time.monotonic))
+    stage: str = PRODUCTION
+    share: float = 0.0
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.
@@ -83,6 +89,7 @@ class Active:
             trust=trust,
             now=now,
             minimum_epoch=self.epoch,
+            stage=self.stage,
         )
 
 
@@ -126,6 +133,7 @@ def load_active(
         trust=trust,
         now=now,
         minimum_epoch=minimum_epoch,
+        stage=installed.stage,
     )
     contract = package.contract
     judge = Judge.of(package)
@@ -142,6 +150,8 @@ def load_active(
         contract_digest=contract.digest,
         evidence_digest=envelope.digest,
         keeps_inputs=contract.audit.payload == "full",
+        stage=installed.stage,
+        share=installed.share,
     )
 
 

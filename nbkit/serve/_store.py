@@ -16,9 +16,11 @@ from nbkit.errors import PackageError
 from nbkit.files import write_atomically
 from nbkit.package import Package, load_package
 
-__all__ = ["Installed", "PackageStore"]
+__all__ = ["PRODUCTION", "Installed", "PackageStore"]
 
 STORE_FORMAT = 1
+
+PRODUCTION = "production"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class Installed:
         Of the evidence; a later install never has a lower one.
     envelope : str
         The evidence: a DSSE envelope as JSON.
+    stage : str
+        That the evidence is for: ``production``, ``canary`` or ``shadow``.
+    share : float
+        Of the subjects that a canary answers, 0..1.
     """
 
     name: str
@@ -44,19 +50,26 @@ class Installed:
     package_digest: str
     epoch: int
     envelope: str
+    stage: str = PRODUCTION
+    share: float = 0.0
 
 
-class _Pointer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Pointer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     format: int
     name: str
     version: int
     package_digest: str
     epoch: int
     envelope: str
+    # Only pointers of other stages say so: those of production are what they always were.
+    stage: str = PRODUCTION
+    share: float = 0.0
 
 
 class PackageStore:
     """A folder of packages: ``packages/<hex>/``, ``models/<name>.json`` and ``alerts.jsonl``.
+
+    A version in another stage than production has a pointer of its own, ``models/<name>.<stage>.json``.
 
     Parameters
     ----------
@@ -72,22 +85,35 @@ class PackageStore:
         """The folder."""
         return self._root
 
-    def pointer(self, name: str) -> Path:
+    def pointer(self, name: str, *, stage: str = PRODUCTION) -> Path:
         """Return the file that says which version of a model is installed.
 
         Parameters
         ----------
         name : str
             The registered model.
+        stage : str
+            In which stage.
 
         Returns
         -------
         Path
             May not exist.
         """
-        return self._root / "models" / f"{name}.json"
+        # No name holds a dot, so no model's pointer is another's.
+        return self._root / "models" / (f"{name}.json" if stage == PRODUCTION else f"{name}.{stage}.json")
 
-    def install(self, name: str, *, version: int, package_dir: Path, envelope_json: str, epoch: int) -> Installed:
+    def install(
+        self,
+        name: str,
+        *,
+        version: int,
+        package_dir: Path,
+        envelope_json: str,
+        epoch: int,
+        stage: str = PRODUCTION,
+        share: float = 0.0,
+    ) -> Installed:
         """Copy a package into the store and point the model at it; readers see the old version or the new one.
 
         Parameters
@@ -102,6 +128,10 @@ class PackageStore:
             That evidence.
         epoch : int
             Of that evidence.
+        stage : str
+            That it is for.
+        share : float
+            Of a canary.
 
         Returns
         -------
@@ -113,25 +143,65 @@ class PackageStore:
         PackageError
             The package is not whole, or the store holds a later epoch.
         """
-        before = self.current(name)
+        before = self.current(name, stage=stage)
         if before is not None and epoch < before.epoch:
             raise PackageError(f"{name}: the store holds epoch {before.epoch}, got the older {epoch}")
         digest = load_package(package_dir).digest
         self._keep(package_dir, digest=digest)
-        installed = Installed(name=name, version=version, package_digest=digest, epoch=epoch, envelope=envelope_json)
-        pointer = self.pointer(name)
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({"format": STORE_FORMAT, **asdict(installed)}, sort_keys=True).encode()
-        write_atomically(pointer, content=content)
+        installed = Installed(
+            name=name,
+            version=version,
+            package_digest=digest,
+            epoch=epoch,
+            envelope=envelope_json,
+            stage=stage,
+            share=share,
+        )
+        self.point(installed)
         return installed
 
-    def current(self, name: str) -> Installed | None:
+    def point(self, installed: Installed) -> None:
+        """Let a model's stage point at a package that the store holds already.
+
+        Parameters
+        ----------
+        installed : Installed
+            What the pointer says from now on.
+        """
+        path = self.pointer(installed.name, stage=installed.stage)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = msgspec.json.encode(_Pointer(format=STORE_FORMAT, **asdict(installed)), order="sorted")
+        write_atomically(path, content=content)
+
+    def remove(self, name: str, *, stage: str) -> bool:
+        """Let nothing be in a stage any more; the package stays.
+
+        Parameters
+        ----------
+        name : str
+            The registered model.
+        stage : str
+            Which one.
+
+        Returns
+        -------
+        bool
+            Whether something was.
+        """
+        path = self.pointer(name, stage=stage)
+        existed = path.exists()
+        path.unlink(missing_ok=True)
+        return existed
+
+    def current(self, name: str, *, stage: str = PRODUCTION) -> Installed | None:
         """Return what is installed for a model.
 
         Parameters
         ----------
         name : str
             The registered model.
+        stage : str
+            In which stage.
 
         Returns
         -------
@@ -143,17 +213,16 @@ class PackageStore:
         PackageError
             The pointer cannot be read.
         """
-        path = self.pointer(name)
+        path = self.pointer(name, stage=stage)
         try:
             pointer = msgspec.json.decode(path.read_bytes(), type=_Pointer)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise PackageError(f"{path}: expected a pointer of the package store: {error}") from error
-        if pointer.format != STORE_FORMAT or pointer.name != name:
-            raise PackageError(
-                f"{path}: expected format {STORE_FORMAT} and model {name!r}, got {pointer.format} and {pointer.name!r}"
-            )
+        if (pointer.format, pointer.name, pointer.stage) != (STORE_FORMAT, name, stage):
+            got = f"{pointer.format}, {pointer.name!r} and {pointer.stage!r}"
+            raise PackageError(f"{path}: expected format {STORE_FORMAT}, model {name!r} and stage {stage!r}, got {got}")
         fields = msgspec.structs.asdict(pointer)
         del fields["format"]
         return Installed(**fields)

@@ -12,7 +12,7 @@ from pathlib import Path
 from nbkit.errors import EvidenceError, NbkitError, PackageError
 from nbkit.registry import TrustStore
 from nbkit.serve._active import Active, load_active
-from nbkit.serve._store import PackageStore
+from nbkit.serve._store import PRODUCTION, PackageStore
 
 __all__ = ["Watcher"]
 
@@ -42,6 +42,8 @@ class Watcher:
         The clock: aware, UTC.
     serve : callable
         Told the version to answer with, or None.
+    stage : str
+        Whose version it keeps; nothing being on trial is no fault, nothing being in production is.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Watcher:
     trust_file: Path
     now: Callable[[], datetime]
     serve: Callable[[Active | None], None]
+    stage: str = PRODUCTION
     active: Active | None = None
     _trust: TrustStore = field(default_factory=TrustStore)
     _seen: tuple[_Stamp, _Stamp] | None = None
@@ -74,12 +77,14 @@ class Watcher:
             The last good one where an update is refused; None where none is trusted any more.
         """
         now = self.now()
-        seen = (_stamp(self.store.pointer(self.name)), _stamp(self.trust_file))
+        seen = (_stamp(self.store.pointer(self.name, stage=self.stage)), _stamp(self.trust_file))
         active = self.active
         if seen != self._seen:
             if self._seen is None or seen[1] != self._seen[1]:
                 self._read_trust()
             self._seen, self._verified_at = seen, now
+            if seen[0] is None and self.stage != PRODUCTION:
+                return None
             loaded = self._load(active, now=now)
             if loaded is not None:
                 return loaded
@@ -95,7 +100,7 @@ class Watcher:
         self.serve(active)
         if before is not None and before.batcher is not None:
             before.batcher.close()
-        fields = {"model": self.name, "version": active.version if active else None}
+        fields = {"model": self.name, "version": active.version if active else None, "stage": self.stage}
         _LOG.info("serving", extra={"fields": fields})
 
     def _read_trust(self) -> None:
@@ -109,7 +114,7 @@ class Watcher:
         """Load what the store points at; None where it is refused."""
         version = 0
         try:
-            installed = self.store.current(self.name)
+            installed = self.store.current(self.name, stage=self.stage)
             if installed is None:
                 raise PackageError(f"{self.name}: nothing is installed", next_step=f"nbkit serve {self.name}")
             version = installed.version

@@ -38,3 +38,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> object:
     return world.make_package(tmp_path_factory.mktemp("package") / "one")
+
+
+@pytest.fixture(scope="session")
+def trial(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """A newer version of the same model, on trial."""
+    directory = tmp_path_factory.mktemp("trial") / "two"
+    return world.make_package(directory, iterations=12, contract=world.trial_contract())

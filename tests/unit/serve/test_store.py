@@ -101,3 +101,29 @@ def test_an_alert_follows_a_torn_line(store: PackageStore) -> None:
         (store.root / "alerts.jsonl").write_text(torn)
         store.alert("loans", version=3, reason="a", now=NOW)
         assert '"reason": "a"' in (store.root / "alerts.jsonl").read_text()
+
+
+def test_stages_stand_side_by_side(store: PackageStore, package: Package) -> None:
+    install(store, package, epoch=5)
+    for stage, share in (("canary", 0.1), ("shadow", 0.0)):
+        store.install(
+            "loans", version=2, package_dir=package.directory, envelope_json="{}", epoch=2, stage=stage, share=share
+        )
+    canary, production = store.current("loans", stage="canary"), store.current("loans")
+    assert canary is not None
+    assert production is not None
+    assert (canary.version, canary.stage, canary.share, production.version) == (2, "canary", 0.1, 1)
+    # What an older nbkit wrote and reads: no word of stages in the pointer of production.
+    assert set(json.loads(store.pointer("loans").read_text())) == {
+        "format", "name", "version", "package_digest", "epoch", "envelope",
+    }  # fmt: skip
+    assert store.remove("loans", stage="canary")
+    assert not store.remove("loans", stage="canary")
+    assert store.current("loans", stage="canary") is None
+
+
+def test_a_pointer_of_another_stage_is_refused(store: PackageStore, package: Package) -> None:
+    install(store, package)
+    store.pointer("loans").rename(store.pointer("loans", stage="canary"))
+    with pytest.raises(PackageError, match="model 'loans' and stage 'canary', got 1, 'loans' and 'production'"):
+        store.current("loans", stage="canary")

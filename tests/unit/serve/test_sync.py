@@ -23,18 +23,25 @@ class Shelf:
     packages: dict[int, Path] = field(default_factory=dict)
     envelopes: dict[int, Envelope] = field(default_factory=dict)
     production: int | None = None
+    canary: int | None = None
+    shadow: int | None = None
+    trials: dict[tuple[int, str], Envelope] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     reachable: bool = True
 
     def version_at(self, name: str, *, stage: str) -> int | None:
         if not self.reachable:
             raise RegistryUnavailableError("MLflow cannot be reached")
-        return self.production if stage == "production" else None
+        return {"production": self.production, "canary": self.canary, "shadow": self.shadow}[stage]
 
     def download_package(self, name: str, *, version: int, directory: Path) -> Path:
         return Path(shutil.copytree(self.packages[version], directory / "package"))
 
     def envelope(self, name: str, *, version: int, stage: str) -> Envelope | None:
-        return self.envelopes.get(version)
+        return self.envelopes.get(version) if stage == "production" else self.trials.get((version, stage))
+
+    def version(self, name: str, *, version: int) -> Shelf:
+        return self
 
 
 @pytest.fixture
@@ -183,3 +190,63 @@ def test_a_store_that_cannot_be_written_is_said(shelf: Shelf, store: PackageStor
     result = sync(shelf, store, people)
     assert result.state == "refused"
     assert "Error" in result.reason
+
+
+@pytest.fixture
+def canary(shelf: Shelf, people: Any, trial: Package) -> Shelf:
+    shelf.packages[2], shelf.canary = trial.directory, 2
+    shelf.trials[2, "canary"] = people.promotion(trial, version=2, stage="canary", epoch=2)
+    return shelf
+
+
+def sync_stage(shelf: Shelf, store: PackageStore, people: Any, stage: str) -> SyncResult:
+    now = datetime.now(UTC)
+    return sync_model("loans", registry=shelf, trust=people.trust, store=store, now=now, stage=stage)
+
+
+def test_a_canary_stands_beside_production(canary: Shelf, store: PackageStore, people: Any) -> None:
+    sync(canary, store, people)
+    assert sync_stage(canary, store, people, "canary") == SyncResult(state="installed", version=2, stage="canary")
+    assert sync_stage(canary, store, people, "canary").state == "current"
+    installed = store.current("loans", stage="canary")
+    assert installed is not None
+    assert (installed.version, installed.stage, installed.share) == (2, "canary", 0.01)
+    assert version_of(store) == 1
+    assert sync_stage(canary, store, people, "shadow") == SyncResult(state="empty", version=None, stage="shadow")
+
+
+def test_a_canary_answers_only_shares_that_its_contract_lists(canary: Shelf, store: PackageStore, people: Any) -> None:
+    sync_stage(canary, store, people, "canary")
+    for said, share, state in (("0.1", 0.1, "installed"), ("0.1", 0.1, "current"), ("0.9", 0.01, "installed")):
+        canary.tags["nbkit.canary_share"] = said
+        assert sync_stage(canary, store, people, "canary").state == state
+        installed = store.current("loans", stage="canary")
+        assert installed is not None
+        assert installed.share == share
+    assert alerts(store) == ["tag nbkit.canary_share: expected one of rollout.canary_shares [0.01, 0.1], got '0.9'"]
+
+
+def test_evidence_for_another_stage_lets_nothing_answer(
+    canary: Shelf, store: PackageStore, people: Any, trial: Package
+) -> None:
+    canary.trials[2, "canary"] = people.promotion(trial, version=2, stage="shadow", epoch=2)
+    result = sync_stage(canary, store, people, "canary")
+    assert result.state == "refused"
+    assert "stage: expected canary, got shadow" in result.reason
+    assert store.current("loans", stage="canary") is None
+
+
+def test_a_trial_ends_with_its_alias_or_when_its_version_moves_on(
+    canary: Shelf, store: PackageStore, people: Any, trial: Package
+) -> None:
+    canary.shadow = 2
+    canary.trials[2, "shadow"] = people.promotion(trial, version=2, stage="shadow", epoch=1)
+    assert sync_stage(canary, store, people, "shadow").state == "empty"
+    assert sync_stage(canary, store, people, "canary").state == "installed"
+    canary.canary = None
+    assert sync_stage(canary, store, people, "canary").state == "removed"
+    assert store.current("loans", stage="canary") is None
+    # Promoted, then rolled back: the alias still says canary, and must not bring it back.
+    canary.canary = 2
+    canary.envelopes[2] = people.promotion(trial, version=2, epoch=3)
+    assert sync_stage(canary, store, people, "canary").state == "empty"

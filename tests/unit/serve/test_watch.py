@@ -177,3 +177,25 @@ def test_a_made_up_row_fits_the_contract(lender: Any) -> None:
         ]
     )
     assert made_up_row(contract) == {"a": 3.0, "b": -3.0, "c": "x", "d": 0.0}
+
+
+def test_a_trial_is_followed_and_may_be_absent(
+    store: PackageStore, people: Any, trust_file: Path, trial: Package, served: list[Active | None]
+) -> None:
+    watcher = Watcher(
+        name="loans",
+        store=store,
+        trust_file=trust_file,
+        now=lambda: datetime.now(UTC),
+        serve=served.append,
+        stage="canary",
+    )
+    assert look(watcher) is None
+    assert alerts(store) == []
+    people.install(trial, store=store, version=2, stage="canary", share=0.1)
+    assert look(watcher) == 2
+    assert watcher.active is not None
+    assert (watcher.active.stage, watcher.active.share) == ("canary", 0.1)
+    store.remove("loans", stage="canary")
+    assert look(watcher) is None
+    assert alerts(store) == []

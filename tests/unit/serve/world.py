@@ -111,6 +111,15 @@ def rules_graph(
     )
 
 
+TRIAL_PATH = ("staging", "shadow", "canary", "production")
+
+
+def trial_contract(**changes: object) -> Contract:
+    """A contract whose versions pass shadow and canary."""
+    gates = {stage: [{"gate": "parity"}] for stage in TRIAL_PATH}
+    return make_contract(**({"rollout": {"path": TRIAL_PATH, "canary_shares": (0.01, 0.1)}, "gates": gates} | changes))
+
+
 RULES = rules_graph(
     {"phase": "'before'", "ratio": "> 0.999", "decision": "'decline'", "rule": "'overcommitted'", "reason": "'R02'"},
     {"phase": "'after'", "income": "< 0.5", "decision": "'refer'", "rule": "'no-income'", "reason": "'R01'"},
@@ -227,10 +236,25 @@ class People:
             envelope = envelope.sign(self.keys[name])
         return envelope
 
-    def install(self, package: Package, *, store: PackageStore, version: int = 1, epoch: int = 1) -> None:
-        envelope = self.promotion(package, version=version, epoch=epoch)
+    def install(
+        self,
+        package: Package,
+        *,
+        store: PackageStore,
+        version: int = 1,
+        epoch: int = 1,
+        stage: str = "production",
+        share: float = 0.0,
+    ) -> None:
+        envelope = self.promotion(package, version=version, epoch=epoch, stage=stage)
         store.install(
-            NAME, version=version, package_dir=package.directory, envelope_json=envelope.to_json(), epoch=epoch
+            package.contract.name,
+            version=version,
+            package_dir=package.directory,
+            envelope_json=envelope.to_json(),
+            epoch=epoch,
+            stage=stage,
+            share=share,
         )
 
 
