@@ -241,9 +241,8 @@ def explain(
     if not evaluation:
         raise UsageError(f"{contract.name}: not evaluated yet", next_step=f"nbkit evaluate {contract.name}")
     cases = load_cases(use_case.directory, contract=contract)
-    inputs = cases.frame[[column.name for column in contract.inputs]]
     explanation: Explanation = explain_package(
-        candidate, inputs, sample=sample, seed=seed, progress=progress or no_progress
+        candidate, cases.frame, sample=sample, seed=seed, progress=progress or no_progress
     )
     reasons = [
         Reason(kind=line["kind"], text=line["text"], written_at=datetime.fromisoformat(line["written_at"]))

@@ -128,5 +128,8 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     recorded = evaluation.get("facts")
     facts = dict(recorded) if isinstance(recorded, dict) else {}
     facts["rationale"] = {"written": True, "missing": rationale.get("missing"), "stale": rationale.get("stale")}
+    explanation = rationale.get("explanation")
+    if isinstance(explanation, dict) and explanation.get("stability") is not None:
+        facts["stability"] = explanation["stability"]
     write_atomically(build.directory / "facts.json", content=rfc8785.dumps(json.loads(json.dumps(facts))))
     return {document: digest_of((build.directory / document).read_bytes()) for document in DOCUMENTS}

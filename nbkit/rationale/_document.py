@@ -14,7 +14,7 @@ from nbkit.errors import RationaleError
 from nbkit.package import Package
 from nbkit.rationale import _model_sections, _result_sections, _use_sections
 from nbkit.rationale._blocks import Block, Paragraph, Section
-from nbkit.rationale._explain import Explanation
+from nbkit.rationale._explanation import Explanation
 from nbkit.rationale._facts import find, mapping, number, percent
 from nbkit.rationale._markdown import write_markdown
 from nbkit.rationale._reason import Reason

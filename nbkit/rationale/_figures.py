@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 
-from nbkit.rationale._explain import Dependence
+from nbkit.rationale._explanation import Dependence
 from nbkit.rationale._facts import figure
 
 _INK, _SOFT, _LINE, _UP, _DOWN = "#1d2733", "#5b6875", "#d5dbe1", "#b3541e", "#2f6690"

@@ -1,4 +1,4 @@
-"""The fitted model's own answers, and shap's explanation of its last step."""
+"""The fitted model's own answers."""
 
 from __future__ import annotations
 
@@ -19,14 +19,6 @@ Scale = Literal["log-odds", "probability"]
 
 _LIGHTGBM = "LGBMClassifier"
 _XGBOOST = "XGBClassifier"
-_TREES = (
-    "ExtraTreesClassifier",
-    "GradientBoostingClassifier",
-    "HistGradientBoostingClassifier",
-    "LGBMClassifier",
-    "RandomForestClassifier",
-    "XGBClassifier",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,35 +96,3 @@ class FittedModel:
         if self.family == _XGBOOST:
             return self.model.predict(given, output_margin=True)
         return self.model.decision_function(given)
-
-    def by_shap(self, matrix: Floats) -> tuple[Floats, float] | None:
-        """Explain the last step by shap.
-
-        Parameters
-        ----------
-        matrix : ndarray of shape (rows, columns)
-            Rows as the last step sees them.
-
-        Returns
-        -------
-        tuple or None
-            Values (rows, columns) towards the positive class, and the base; None where it is no tree model or does not
-            take these columns.
-        """
-        if self.family not in _TREES or getattr(self.last, "n_features_in_", -1) != matrix.shape[1]:
-            return None
-        with warnings.catch_warnings():
-            # shap sets the ends of its colour maps by methods that matplotlib is about to deprecate, and announces at
-            # every call the shape that it returns for LightGBM.
-            warnings.filterwarnings("ignore", category=PendingDeprecationWarning, message=r"The set_(bad|over|under)")
-            warnings.filterwarnings("ignore", category=UserWarning, message="LightGBM binary classifier with")
-            warnings.filterwarnings("ignore", category=UserWarning, message="X does not have valid feature names")
-            import shap
-
-            explainer = shap.TreeExplainer(self.last, feature_perturbation="tree_path_dependent")
-            values = np.asarray(explainer.shap_values(matrix, check_additivity=False), dtype=np.float64)
-        base = np.ravel(np.asarray(explainer.expected_value, dtype=np.float64))
-        if values.ndim == 3:
-            return values[:, :, self.positive], float(base[self.positive])
-        sign = 1.0 if self.positive == 1 else -1.0
-        return sign * values, sign * float(base[-1])

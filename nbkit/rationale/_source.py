@@ -12,7 +12,7 @@ from nbkit.contract import Contract
 from nbkit.errors import RationaleError
 from nbkit.package import Package, ReasonBook
 from nbkit.rationale._blocks import Written
-from nbkit.rationale._explain import Explanation
+from nbkit.rationale._explanation import Explanation
 from nbkit.rationale._facts import Facts, find, mapping, percent, text
 from nbkit.rationale._reason import REASON_KINDS, Reason, contradictions, render_reason
 
