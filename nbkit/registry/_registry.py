@@ -91,10 +91,10 @@ class Registry(Versions):
         with translated(f"{name}@{version}: evidence for {stage}"):
             run_id = self._run_of(name, version)
             path = _evidence_path(name, version, stage, envelope.digest)
-            self._log_text(run_id, envelope.to_json(), path)
             statement = json.dumps(json.loads(envelope.payload), indent=2, ensure_ascii=False)
             # The envelope's payload is base64: this copy is for people, and nothing reads it.
-            self._log_text(run_id, statement, path.replace(".dsse.json", ".statement.json"))
+            self._keep_text(run_id, statement, path.replace(".dsse.json", ".statement.json"))
+            self._keep_text(run_id, envelope.to_json(), path)
             self._client.set_model_version_tag(name, str(version), tag, envelope.digest)
             old = _evidence_tag(stage, pending=True)
             if not pending and old in self._version(name, version).tags:
@@ -112,6 +112,16 @@ class Registry(Versions):
         digest = found.tags.get(_evidence_tag(stage, pending=pending))
         if digest is None:
             return None
+        return self.envelope_file(name, version=version, stage=stage, digest=digest)
+
+    def envelope_file(self, name: str, *, version: int, stage: str, digest: str) -> Envelope:
+        """Return the evidence of a move by the digest of its file, unverified.
+
+        Raises
+        ------
+        EvidenceError
+            Not a digest, or there is no such file, or its content is another.
+        """
         place = f"{name}@{version}: evidence for {stage}"
         if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
             raise EvidenceError(f"{place}: the tag holds no digest")
@@ -125,6 +135,13 @@ class Registry(Versions):
             raise EvidenceError(f"{place}: the file {path} was changed")
         return Envelope.from_json(data)
 
+    def _keep_text(self, run_id: str, text: str, path: str) -> None:
+        """Write a file unless it is there as it should be: a guarded server lets nobody overwrite one."""
+        artifacts = self._run_artifacts(run_id)
+        if path in artifacts.paths(path.rpartition("/")[0]) and artifacts.read(path) == text.encode("utf-8"):
+            return
+        self._log_text(run_id, text, path)
+
     def _run_of(self, name: str, version: int) -> str:
         run_id = self._version(name, version).run_id
         if not run_id:
@@ -135,8 +152,7 @@ class Registry(Versions):
         match = _MODEL_SOURCE.match(self._version(name, version).source or "")
         if match is None:
             raise NotInRegistryError(f"{name}@{version}: holds no nbkit package; it was not registered by nbkit")
-        location = self._client.get_logged_model(match[1]).artifact_location
-        return Artifacts(location, tracking_uri=self._uri)
+        return self._artifacts(self._client.get_logged_model(match[1]).artifact_location)
 
 
 def _evidence_tag(stage: str, *, pending: bool) -> str:

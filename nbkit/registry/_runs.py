@@ -197,7 +197,9 @@ class Runs:
         return f"{self._settings.ui_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
 
     def _run_artifacts(self, run_id: str) -> Artifacts:
-        location = self._client.get_run(run_id).info.artifact_uri
+        return self._artifacts(self._client.get_run(run_id).info.artifact_uri)
+
+    def _artifacts(self, location: str) -> Artifacts:
         return Artifacts(location, tracking_uri=self._uri)
 
     def _log_text(self, run_id: str, text: str, path: str) -> None:

@@ -106,6 +106,13 @@ class Versions(Runs):
         records = [_record(entry, stages=tuple(stages.get(int(entry.version), ()))) for entry in found]
         return tuple(sorted(records, key=lambda record: -record.version))
 
+    def registered_from(self, *, run_id: str = "", model_id: str = "") -> tuple[VersionRecord, ...]:
+        """Return the versions that came out of a run, or whose files are those of a logged model; without stages."""
+        wanted = f"run_id='{_hexadecimal(run_id)}'" if run_id else f"source_path='models:/{_hexadecimal(model_id)}'"
+        with translated("versions"):
+            found = _all(self._client.search_model_versions, filter_string=wanted)
+        return tuple(_record(entry, stages=()) for entry in found)
+
     def set_alias(self, name: str, *, stage: str, version: int) -> None:
         """Let a stage point at a version. Evidence first: whoever loads the stage asks for it.
 
@@ -157,10 +164,21 @@ class Versions(Runs):
             return self._client.get_model_version(plain_name(name), str(version))
 
 
+def is_plain_name(name: str) -> bool:
+    return bool(_NAME.match(name))
+
+
 def plain_name(name: str) -> str:
-    if not _NAME.match(name):
+    if not is_plain_name(name):
         raise RegistryError(f"expected lower-case letters, digits, '-' and '_', beginning with a letter, got {name!r}")
     return str(name)
+
+
+def _hexadecimal(identifier: str) -> str:
+    # A quote would end the search filter.
+    if not re.fullmatch(r"(?:m-)?[0-9a-f]{1,64}", identifier):
+        raise RegistryError(f"expected the id of a run or of a logged model, got {identifier!r}")
+    return identifier
 
 
 def _all(search: Callable[..., PagedList], *, filter_string: str | None = None) -> PagedList:

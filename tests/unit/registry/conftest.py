@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -218,12 +219,11 @@ def postgresql_uri() -> Iterator[str]:
 
 def dispose_engines() -> None:
     """Close MLflow's pooled connections, for which a stopping server would wait."""
-    from mlflow.store.model_registry import sqlalchemy_store as registry_store
-    from mlflow.store.tracking import sqlalchemy_store as tracking_store
-
-    for store in (registry_store, tracking_store):
-        for engine in store.SqlAlchemyStore._engine_map.values():
-            engine.dispose()
+    for kind in ("model_registry", "tracking"):
+        # Not imported here where a server process alone has used the database.
+        if store := sys.modules.get(f"mlflow.store.{kind}.sqlalchemy_store"):
+            for engine in store.SqlAlchemyStore._engine_map.values():
+                engine.dispose()
 
 
 @pytest.fixture(scope="session")
