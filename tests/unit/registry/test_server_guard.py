@@ -383,16 +383,17 @@ def test_the_same_holds_on_postgresql_with_two_workers_and_a_login(
 ) -> None:
     folder = tmp_path_factory.mktemp("login")
     with served(folder, package, database=postgresql_uri, login=True, workers=2) as world:
-        alias = {"name": NAME, "alias": "production", "version": "2"}
         path = "api/2.0/mlflow/registered-models/alias"
+        alias = {"name": NAME, "alias": "production", "version": "1"}
         assert requests.post(f"{world.address}/{path}", json=alias, timeout=60).status_code == 401
-        assert world.promoted() == 1
-        assert world.submitted() == 2
+        assert world.submitted() == 1
         # Often enough that both workers answer.
         answers = [world.call("POST", path, json=alias) for _ in range(4)]
         assert {answer.status_code for answer in answers} == {403}
         assert "no evidence for production" in answers[0].text
-        stage = {"name": NAME, "version": "2", "stage": "Production", "archive_existing_versions": True}
+        world.save(world.signed(world.statement(1), "ben", "ana"))
+        world.registry.set_alias(NAME, stage="production", version=1)
+        stage = {"name": NAME, "version": "1", "stage": "Production", "archive_existing_versions": True}
         assert world.call("POST", "ajax-api/2.0/mlflow/model-versions/transition-stage", json=stage).status_code == 403
         model_id = world.registry.version(NAME, version=1).source.removeprefix("models:/")
         plan = world.stored(f"{model_id}/artifacts/data/plan.json")
