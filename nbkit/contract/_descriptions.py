@@ -105,6 +105,12 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
     "Fairness": {
         "impact_ratio_floor": "lowest approval rate of a group over that of the reference group",
         "minimum_group": "smaller groups give no verdict",
+        "intersections": "whether combinations of two attributes' groups are held to the floor too",
+        "score_difference_ceiling": "largest standardized mean difference of scores",
+        "opportunity_ceiling": "largest difference of approval rates among cases that did not turn out positive",
+        "odds_ceiling": "largest difference of approval rates among cases of one label",
+        "calibration_ceiling": "largest gap between the share that turned out positive and the mean score of a group",
+        "alternative_cost_share": "how much dearer than the present model a less discriminatory one may be",
     },
     "Monitor": {
         "psi_ceiling": "population stability index above which an input has drifted",

@@ -32,6 +32,12 @@ class Fairness(Block):
 
     impact_ratio_floor: Share = 0.8
     minimum_group: int = Field(default=30, ge=2)
+    intersections: bool = False
+    score_difference_ceiling: float | None = Field(default=None, ge=0)
+    opportunity_ceiling: Share | None = None
+    odds_ceiling: Share | None = None
+    calibration_ceiling: Share | None = None
+    alternative_cost_share: Share = 0.05
 
 
 class Data(Block):

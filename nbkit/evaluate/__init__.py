@@ -17,12 +17,14 @@ from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
 from nbkit.evaluate._evaluate import evaluate_package
+from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
 from nbkit.evaluate._freeze import freeze_cases, freeze_rows
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
 from nbkit.evaluate._metrics import Metric
+from nbkit.evaluate._proxy import ProxyResult
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
 from nbkit.evaluate._search import FoundSlice, SliceSearch
 from nbkit.evaluate._slices import SliceResult
@@ -41,6 +43,7 @@ __all__ = [
     "Curves",
     "DecisionChange",
     "Difference",
+    "Disparities",
     "Estimate",
     "EvaluationResult",
     "Expectations",
@@ -48,11 +51,13 @@ __all__ = [
     "FoundSlice",
     "GoldenCase",
     "GoldenResult",
+    "GroupMeasure",
     "GroupResult",
     "HistogramBin",
     "Leak",
     "McNemar",
     "Metric",
+    "ProxyResult",
     "RowsPart",
     "SliceComparison",
     "SliceResult",

@@ -16,6 +16,7 @@ from nbkit.evaluate._cases import CaseSet
 from nbkit.evaluate._champion import ChampionComparison, compare, not_comparable
 from nbkit.evaluate._curves import confusion_of, curves_of
 from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
+from nbkit.evaluate._fair_measures import disparities_of
 from nbkit.evaluate._fairness import fairness_of
 from nbkit.evaluate._golden import GoldenCase
 from nbkit.evaluate._golden_check import golden_results
@@ -152,6 +153,7 @@ def evaluate_package(
         champion=against,
         impact_ratio_floor=contract.fairness.impact_ratio_floor,
         fairness=fairness,
+        disparities=disparities_of(judged, cases.frame, contract=contract),
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
         behaviours=held,
         unfrozen=tuple(unfrozen),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._fair_measures import GroupMeasure
 from nbkit.evaluate._fairness import GroupResult
 
 
@@ -45,4 +46,19 @@ def group_facts(group: GroupResult) -> dict[str, object]:
         "verdict": group.verdict,
         "reason": group.reason,
         "n_that_would_tell": group.n_that_would_tell,
+    }
+
+
+def measure_facts(measure: GroupMeasure) -> dict[str, object]:
+    """Return what the gate ``fairness`` reads of one figure that has a limit."""
+    return {
+        "measure": measure.measure,
+        "attribute": measure.attribute,
+        "group": measure.group,
+        "n": measure.n,
+        "value": _estimate_facts(measure.value),
+        "limit": measure.limit,
+        "verdict": measure.verdict,
+        "reason": measure.reason,
+        "n_that_would_tell": measure.n_that_would_tell,
     }

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from nbkit.contract import Fairness, Protected
 from nbkit.evaluate._bootstrap import wilson
-from nbkit.evaluate._decide import APPROVE
 from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._group_table import GroupCounts, crossed, group_counts
 from nbkit.evaluate._metrics import Judged
 
 # A count of zero would make the logarithm of a ratio infinite; half a case keeps it finite.
@@ -91,60 +90,63 @@ def fairness_of(
     judged: Judged, frame: pd.DataFrame, *, attributes: tuple[Protected, ...], limits: Fairness, confidence: float
 ) -> tuple[AttributeResult, ...]:
     """Compare every group of every protected attribute with its reference group."""
+    return tuple(_attribute(judged, frame, (one,), limits=limits, confidence=confidence) for one in attributes)
+
+
+def intersections_of(
+    judged: Judged, frame: pd.DataFrame, *, attributes: tuple[Protected, ...], limits: Fairness, confidence: float
+) -> tuple[AttributeResult, ...]:
+    """Compare every combination of two attributes' groups with the combination of their reference groups."""
     return tuple(
-        _attribute(judged, frame[attribute.name], attribute=attribute, limits=limits, confidence=confidence)
-        for attribute in attributes
+        _attribute(judged, frame, pair, limits=limits, confidence=confidence)
+        for pair in itertools.combinations(attributes, 2)
     )
 
 
 def _attribute(
-    judged: Judged, values: pd.Series, *, attribute: Protected, limits: Fairness, confidence: float
+    judged: Judged, frame: pd.DataFrame, attributes: tuple[Protected, ...], *, limits: Fairness, confidence: float
 ) -> AttributeResult:
-    groups = sorted(set(values.dropna()) - {attribute.reference})
-    inside = {group: (values == attribute.reference if group is None else values == group) for group in [None, *groups]}
-    masks = {group: mask.fillna(value=False).to_numpy(dtype=bool) for group, mask in inside.items()}
-    reference = masks.pop(None)
-    approved = judged.decisions == APPROVE
+    columns = frame[[attribute.name for attribute in attributes]]
+    counts = group_counts(judged, columns)
+    name = crossed(tuple(attribute.name for attribute in attributes))
+    against = crossed(tuple(attribute.reference for attribute in attributes))
+    reference = counts.pop(against, None)
     return AttributeResult(
-        attribute=attribute.name,
-        reference=attribute.reference,
-        reference_n=int(reference.sum()),
-        reference_rate=_rate(approved, reference, confidence=confidence),
-        unknown=int(values.isna().sum()),
+        attribute=name,
+        reference=against,
+        reference_n=reference.n if reference else 0,
+        reference_rate=wilson(reference.approved, of=reference.n, confidence=confidence) if reference else None,
+        unknown=int(columns.isna().any(axis=1).sum()),
         groups=tuple(
-            _group(judged, str(group), mask, reference, attribute=attribute, limits=limits, confidence=confidence)
-            for group, mask in masks.items()
+            _group(name, group, (found, reference), against=against, limits=limits, confidence=confidence)
+            for group, found in counts.items()
         ),
     )
 
 
 def _group(
-    judged: Judged,
+    attribute: str,
     group: str,
-    mask: NDArray[np.bool_],
-    reference: NDArray[np.bool_],
+    pair: tuple[GroupCounts, GroupCounts | None],
     *,
-    attribute: Protected,
+    against: str,
     limits: Fairness,
     confidence: float,
 ) -> GroupResult:
-    approved = judged.decisions == APPROVE
-    counts = (int((approved & mask).sum()), int(mask.sum()), int((approved & reference).sum()), int(reference.sum()))
+    ours, theirs = pair
+    counts = (ours.approved, ours.n, theirs.approved if theirs else 0, theirs.n if theirs else 0)
     ratio = impact_ratio(*counts, confidence=confidence) if counts[2] else None
-    verdict, reason, needed = _verdict(ratio, counts, attribute=attribute, limits=limits, confidence=confidence)
-    rate = _rate(approved, mask, confidence=confidence)
-    assert rate is not None  # noqa: S101 -- groups are made from the cases they hold
-    good = ~judged.labels
+    verdict, reason, needed = _verdict(ratio, counts, reference=against, limits=limits, confidence=confidence)
     return GroupResult(
-        attribute=attribute.name,
+        attribute=attribute,
         group=group,
-        reference=attribute.reference,
-        n=counts[1],
-        approval_rate=rate,
+        reference=against,
+        n=ours.n,
+        approval_rate=wilson(ours.approved, of=ours.n, confidence=confidence),
         impact_ratio=ratio,
-        opportunity=_difference(
-            _rate(approved, mask & good, confidence=confidence),
-            _rate(approved, reference & good, confidence=confidence),
+        opportunity=difference(
+            share(ours.good_approved, of=ours.good, confidence=confidence),
+            share(theirs.good_approved, of=theirs.good, confidence=confidence) if theirs else None,
         ),
         verdict=verdict,
         reason=reason,
@@ -152,9 +154,9 @@ def _group(
     )
 
 
-def _rate(approved: NDArray[np.bool_], inside: NDArray[np.bool_], *, confidence: float) -> Estimate | None:
-    count = int(inside.sum())
-    return wilson(int((approved & inside).sum()), of=count, confidence=confidence) if count else None
+def share(hits: int, *, of: int, confidence: float) -> Estimate | None:
+    """Return a share with Wilson's interval; None of nothing."""
+    return wilson(hits, of=of, confidence=confidence) if of else None
 
 
 def impact_ratio(approved: int, n: int, reference_approved: int, reference_n: int, *, confidence: float) -> Estimate:
@@ -200,7 +202,7 @@ def _verdict(
     ratio: Estimate | None,
     counts: tuple[int, int, int, int],
     *,
-    attribute: Protected,
+    reference: str,
     limits: Fairness,
     confidence: float,
 ) -> tuple[str, str, int | None]:
@@ -208,7 +210,7 @@ def _verdict(
     floor = limits.impact_ratio_floor
     if ratio is None or ratio.low is None or ratio.high is None:
         what = "has no case" if reference_n == 0 else "was never approved"
-        return "cannot tell", f"the reference group {attribute.reference!r} {what}", None
+        return "cannot tell", f"the reference group {reference!r} {what}", None
     needed = _enough(counts, floor=floor, minimum=limits.minimum_group, confidence=confidence)
     small = [name for name, size in (("group", n), ("reference group", reference_n)) if size < limits.minimum_group]
     if small:
@@ -233,7 +235,7 @@ def _enough(counts: tuple[int, int, int, int], *, floor: float, minimum: int, co
     return math.ceil(needed) if needed <= _MOST_CASES else None
 
 
-def _difference(ours: Estimate | None, theirs: Estimate | None) -> Estimate | None:
+def difference(ours: Estimate | None, theirs: Estimate | None) -> Estimate | None:
     """Return the difference of two shares with Newcombe's interval (his method 10, from two Wilson intervals)."""
     if ours is None or theirs is None:
         return None

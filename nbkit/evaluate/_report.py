@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from nbkit.evaluate import _figures
 from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._fair_measures import MEASURES
 from nbkit.evaluate._metrics import Metric
 from nbkit.evaluate._result import EvaluationResult
 from nbkit.evaluate._svg import strip
@@ -55,6 +56,7 @@ def report_html(result: EvaluationResult) -> str:
         result=result,
         style=style,
         meanings=MEANINGS,
+        measure_meanings=MEASURES,
         shares=_SHARES,
         kinds=_VERDICT_KINDS,
         tiles=_tiles(result),

@@ -11,7 +11,8 @@ from nbkit.errors import EvaluationError
 from nbkit.evaluate._behaviour_check import BehaviourResult
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._curves import ConfusionRow, Curves
-from nbkit.evaluate._facts import champion_facts, group_facts
+from nbkit.evaluate._facts import champion_facts, group_facts, measure_facts
+from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
 from nbkit.evaluate._fairness import AttributeResult, GroupResult
 from nbkit.evaluate._metrics import Metric
 from nbkit.evaluate._search import SliceSearch
@@ -125,6 +126,8 @@ class EvaluationResult:
         How every behaviour held on the rows of the case set.
     unfrozen : tuple of str
         Golden cases and behaviours that the digest of the case set does not cover.
+    disparities : Disparities or None
+        What else differs between groups, intersections, proxies; None where it was not measured.
     """
 
     model: str
@@ -153,6 +156,7 @@ class EvaluationResult:
     ruled: int = 0
     behaviours: tuple[BehaviourResult, ...] = ()
     unfrozen: tuple[str, ...] = ()
+    disparities: Disparities | None = None
 
     def metric(self, name: str) -> Metric:
         """Return one metric.
@@ -188,6 +192,7 @@ class EvaluationResult:
         if self.champion and self.champion.verdict == "worse":
             found.append(f"worse than version {self.champion.version}: {self.champion.reason}")
         found += [_sentence(group) for group in self.groups if group.verdict == "fail"]
+        found += [_measure_sentence(one) for one in self.measures if one.verdict == "fail"]
         return tuple(found)
 
     @property
@@ -198,6 +203,7 @@ class EvaluationResult:
         if self.champion and self.champion.verdict == "cannot tell":
             found.append(f"against version {self.champion.version}: {self.champion.reason}")
         found += [_sentence(group) for group in self.groups if group.verdict == "cannot tell"]
+        found += [_measure_sentence(one) for one in self.measures if one.verdict == "cannot tell"]
         return tuple(found)
 
     @property
@@ -209,8 +215,16 @@ class EvaluationResult:
 
     @property
     def groups(self) -> tuple[GroupResult, ...]:
-        """Every protected group but the references."""
-        return tuple(group for attribute in self.fairness for group in attribute.groups)
+        """Every protected group but the references, and intersections where the contract judges them."""
+        more = self.disparities
+        judged = (*self.fairness, *(more.intersections if more and more.intersections_judged else ()))
+        return tuple(group for attribute in judged for group in attribute.groups)
+
+    @property
+    def measures(self) -> tuple[GroupMeasure, ...]:
+        """Every other figure by group that the contract sets a limit to."""
+        found = self.disparities.measures if self.disparities else ()
+        return tuple(measure for measure in found if measure.limit is not None)
 
     @property
     def summary_line(self) -> str:
@@ -252,7 +266,11 @@ class EvaluationResult:
                 "untried": [one.id for one in self.behaviours if one.tried == 0],
             },
             "champion": None if self.champion is None else champion_facts(self.champion),
-            "fairness": {"floor": self.impact_ratio_floor, "groups": [group_facts(group) for group in self.groups]},
+            "fairness": {
+                "floor": self.impact_ratio_floor,
+                "groups": [group_facts(group) for group in self.groups],
+                "measures": [measure_facts(measure) for measure in self.measures],
+            },
         }
 
     def to_json(self) -> str:
@@ -331,3 +349,9 @@ def _interval(metric: Metric, *, digits: int) -> str:
 def _sentence(group: GroupResult) -> str:
     told = f"; about {group.n_that_would_tell:,} cases of the group would tell" if group.n_that_would_tell else ""
     return f"approval of {group.attribute} {group.group!r} against {group.reference!r}: {group.reason}{told}"
+
+
+def _measure_sentence(measure: GroupMeasure) -> str:
+    told = f"; about {measure.n_that_would_tell:,} such cases would tell" if measure.n_that_would_tell else ""
+    name = measure.measure.replace("_", " ")
+    return f"{name} of {measure.attribute} {measure.group!r}: {measure.reason}{told}"

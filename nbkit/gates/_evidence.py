@@ -148,7 +148,7 @@ def require_no_regression() -> Gate:
 
 
 def require_fairness() -> Gate:
-    """Require every protected group's impact ratio to be known to reach the floor.
+    """Require every group's impact ratio to be known to reach the floor, and other figures to keep to their limits.
 
     Returns
     -------
@@ -163,14 +163,23 @@ def require_fairness() -> Gate:
             return cannot_tell("fairness", reason, next_step="name protected attributes in contract.yaml")
         verdicts = [group.text("verdict") for group in groups]
         bad = [_group(group) for group, verdict in zip(groups, verdicts, strict=True) if verdict == "fail"]
-        if bad:
-            reason = f"approval of {listed(bad)}: surely below the floor {floor:.2f}"
+        # Facts that were signed before other figures could have limits hold none.
+        limited = facts.rows("fairness.measures") if facts.has("fairness.measures") else []
+        beyond = [_measure(one) for one in limited if one.text("verdict") == "fail"]
+        if bad or beyond:
+            reasons = [f"approval of {listed(bad)}: surely below the floor {floor:.2f}"] if bad else []
+            reason = "; ".join([*reasons, *beyond])
             return failed("fairness", reason, next_step="look for a less discriminatory alternative")
         unsure = [_group(group) for group, verdict in zip(groups, verdicts, strict=True) if verdict != "pass"]
-        if unsure:
-            reason = f"approval of {listed(unsure)}: too few cases to tell about the floor {floor:.2f}"
+        open_ones = [_measure(one) for one in limited if one.text("verdict") != "pass"]
+        if unsure or open_ones:
+            reasons = (
+                [f"approval of {listed(unsure)}: too few cases to tell about the floor {floor:.2f}"] if unsure else []
+            )
+            reason = "; ".join([*reasons, *open_ones])
             return cannot_tell("fairness", reason, next_step="freeze more cases of these groups: nbkit freeze NAME")
-        return passed("fairness", f"approval of {len(groups)} groups is surely at or above the floor {floor:.2f}")
+        kept = f", and {len(limited)} other figures keep to their limits" if limited else ""
+        return passed("fairness", f"approval of {len(groups)} groups is surely at or above the floor {floor:.2f}{kept}")
 
     return guarded("fairness", judge, next_step=_EVALUATE)
 
@@ -255,6 +264,11 @@ def _why(facts: Facts) -> str:
         return facts.text("champion.reason")
     except FactMissing:
         return "the intervals are too wide"
+
+
+def _measure(measure: Facts) -> str:
+    name = measure.text("measure").replace("_", " ")
+    return f"{name} of {measure.text('attribute')} {measure.text('group')}: {measure.text('reason')}"
 
 
 def _group(group: Facts) -> str:

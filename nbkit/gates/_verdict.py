@@ -35,6 +35,13 @@ class Facts:
             found = found[part]
         return found
 
+    def has(self, path: str) -> bool:
+        try:
+            self.value(path)
+        except FactMissing:
+            return False
+        return True
+
     def number(self, path: str) -> float:
         found = self.value(path)
         if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):

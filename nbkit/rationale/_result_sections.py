@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbkit.rationale._blocks import Block, Figure, Paragraph, Section, Table
 from nbkit.rationale._facts import Facts, entries, figure, find, mapping, number, percent, plain, size, text
+from nbkit.rationale._fair_sections import fairness_blocks
 from nbkit.rationale._figures import cost_figure, dependence_figure, importance_figure
 from nbkit.rationale._source import Source
 from nbkit.rationale._verdict import groups, interval
@@ -172,7 +173,8 @@ def fairness(source: Source) -> Section:
         caption="Equal opportunity: difference of approval rates among cases that turned out negative",
         figures=frozenset({2, 3, 4}),
     )
-    return Section(name="fairness", title="Fairness by group", blocks=(Paragraph(text=words), table))
+    blocks = (Paragraph(text=words), table, *fairness_blocks(source))
+    return Section(name="fairness", title="Fairness by group", blocks=blocks)
 
 
 def _slices(slices: tuple[Facts, ...]) -> Table:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nbkit.contract import Fairness, Protected
 from nbkit.evaluate import impact_ratio
 from nbkit.evaluate._bootstrap import wilson
-from nbkit.evaluate._fairness import _difference, fairness_of
+from nbkit.evaluate._fairness import difference, fairness_of
 from nbkit.evaluate._metrics import Judged
 
 
@@ -146,5 +146,5 @@ def test_the_ratio_lies_inside_its_interval(n, reference_n, data):
 
 def test_newcombe_interval_agrees_with_his_published_example():
     # Newcombe, Statistics in Medicine 17 (1998), table II, method 10: 56/70 less 48/80.
-    found = _difference(wilson(56, of=70, confidence=0.95), wilson(48, of=80, confidence=0.95))
+    found = difference(wilson(56, of=70, confidence=0.95), wilson(48, of=80, confidence=0.95))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)

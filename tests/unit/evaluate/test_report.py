@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from nbkit.evaluate import Estimate, GoldenCase, evaluate_package, freeze_cases
+from nbkit.evaluate import Estimate, EvaluationResult, GoldenCase, evaluate_package, freeze_cases
 from nbkit.evaluate._report import figure, share_interval
 from nbkit.evaluate._svg import Chart, strip, tick_text, ticks
 
@@ -190,3 +190,39 @@ class TestPictures:
     def test_an_interval_beyond_the_scale_is_cut_at_its_end(self):
         assert 'cx="184.0"' in strip(5.0, 4.0, 6.0, scale=(0, 1), reference=None)
         assert "circle" not in strip(None, None, None, scale=(0, 1), reference=0.5)
+
+
+def test_figures_by_group_intersections_and_proxies_are_shown(rows, make_contract, package_class, tmp_path):
+    rows["sex"] = ["male", "female"] * (len(rows) // 2)
+    contract = make_contract(
+        protected=[{"name": "group", "reference": "a"}, {"name": "sex", "reference": "male"}],
+        fairness={"odds_ceiling": 0.1},
+    )
+    cases = freeze_cases(rows, contract=contract, directory=tmp_path, share=0.9, seed=0)
+    result = evaluate_package(
+        package_class(contract=contract), cases=cases, golden=[], champion=None, champion_version=None
+    )
+    page = read(result.to_html())
+    for words in (
+        "Scores, odds and calibration by group",
+        "b × female",
+        "What the inputs give away",
+        "score difference",
+    ):
+        assert words in page.text
+    assert "shown, not judged" in page.text
+    assert any("odds of" in sentence for sentence in result.objections + result.open_questions)
+    assert [one["measure"] for one in result.facts()["fairness"]["measures"]] == ["odds", "odds"]
+    again = EvaluationResult.from_json(result.to_json())
+    assert again.disparities == result.disparities
+
+
+def test_intersections_are_judged_where_the_contract_says_so(rows, make_contract, package_class, tmp_path):
+    rows["sex"] = ["male", "female"] * (len(rows) // 2)
+    protected = [{"name": "group", "reference": "a"}, {"name": "sex", "reference": "male"}]
+    contract = make_contract(protected=protected, fairness={"intersections": True})
+    cases = freeze_cases(rows, contract=contract, directory=tmp_path, share=0.9, seed=0)
+    result = evaluate_package(
+        package_class(contract=contract), cases=cases, golden=[], champion=None, champion_version=None
+    )
+    assert "b × female" in [group["group"] for group in result.facts()["fairness"]["groups"]]

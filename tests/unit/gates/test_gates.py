@@ -373,6 +373,24 @@ class TestFairness:
         assert result.verdict is CANNOT_TELL
         assert "race black (not measured)" in result.reason
 
+    @pytest.mark.parametrize(("verdict", "expected"), [("fail", FAIL), ("cannot tell", CANNOT_TELL), ("pass", PASS)])
+    def test_other_figures_must_keep_to_their_limits(self, verdict, expected):
+        odds = {"measure": "odds", "attribute": "race", "group": "black", "verdict": verdict, "reason": "so"}
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [group()], "measures": [odds]}))
+        assert result.verdict is expected
+        words = {
+            "fail": "odds of race black: so",
+            "cannot tell": "odds of race black: so",
+            "pass": "floor 0.80, and 1 other figures keep to their limits",
+        }
+        assert result.reason.endswith(words[verdict])
+
+    def test_a_group_and_a_figure_are_named_together(self):
+        odds = {"measure": "odds", "attribute": "race", "group": "black", "verdict": "fail", "reason": "so"}
+        low = group(impact_ratio=0.6, low=0.5, high=0.7, verdict="fail")
+        result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [low], "measures": [odds]}))
+        assert result.reason.endswith("surely below the floor 0.80; odds of race black: so")
+
     def test_an_unknown_verdict_never_passes(self):
         result = require_fairness()(facts(fairness={"floor": 0.8, "groups": [group(verdict="fine")]}))
         assert result.verdict is CANNOT_TELL

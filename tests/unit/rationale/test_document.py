@@ -297,3 +297,46 @@ def test_an_evaluation_with_few_facts_still_gives_a_document(write, reasons):
     rationale = write(evaluation={"metrics": {"auc": estimate(0.8)}}, reasons=reasons[:1])
     assert rationale.verdict.endswith("AUC 0.800 on the cases; no champion yet.")
     assert "no group was compared" in rationale.html
+
+
+def test_what_else_differs_between_groups_is_told(write, evaluation):
+    measure = {"measure": "odds", "attribute": "race", "group": "black", "n": 40, "verdict": "no limit"}
+    found = {
+        "measures": [
+            {**measure, "value": estimate(0.1, 0.02, 0.2), "limit": None},
+            {**measure, "value": None, "limit": 0.1},
+        ],
+        "intersections": [
+            {
+                "groups": [
+                    {
+                        "group": "black × female",
+                        "reference": "white × male",
+                        "n": 9,
+                        "impact_ratio": None,
+                        "verdict": "x",
+                    }
+                ]
+            }
+        ],
+        "intersections_judged": False,
+        "proxies": [
+            {
+                "attribute": "race",
+                "group": "black",
+                "n": 80,
+                "joint": estimate(0.7, 0.6, 0.8),
+                "inputs": [[f"postcode{i}", estimate(0.65, 0.6, 0.7)] for i in range(7)]
+                + [["x", estimate(0.5, 0.4, 0.6)]],
+            },
+            {"attribute": "race", "group": "asian", "n": 5, "joint": None, "inputs": []},
+        ],
+    }
+    evaluation = {**evaluation, "result": {**evaluation.get("result", {}), "disparities": found}}
+    group = {"attribute": "race", "group": "black", "reference": "white", "n": 75, "low": 0.6, "high": 0.86}
+    evaluation = with_facts(
+        evaluation, fairness={"floor": 0.5, "groups": [{**group, "impact_ratio": 0.72, "verdict": "pass"}]}
+    )
+    text = Shape(write(evaluation=evaluation).html).text
+    for words in ("0.100 (0.0200 to 0.200)", "not measured", "black × female", "and 2 more", "too few cases"):
+        assert words in text
