@@ -6,8 +6,8 @@ from __future__ import annotations
 EXTRAS = {
     "notebook": (
         "IPython", "bs4", "fairlearn", "ipykernel", "ipywidgets", "jupyter_client", "matplotlib", "mlflow", "nbclient",
-        "nbconvert", "nbformat", "numba", "pandas", "papermill", "pyarrow", "pygments", "requests", "shap", "sklearn",
-        "skops", "sqlalchemy", "traitlets",
+        "nbconvert", "nbformat", "numba", "pandas", "papermill", "pyarrow", "pygments", "requests", "scipy", "shap",
+        "sklearn", "skops", "sqlalchemy", "traitlets",
     ),
     "boosting": ("lightgbm", "xgboost"),
     "postgres": ("psycopg", "psycopg2"),

@@ -17,6 +17,14 @@ class Evaluate(Block):
     slices: tuple[Text, ...] = ()
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=2000, ge=100, le=100_000)
+    false_positive_rate: float = Field(default=0.05, gt=0, lt=1, description="at which recall is measured")
+    false_block_level: float = Field(
+        default=0.05, gt=0, le=0.5, description="highest chance that a version which is no worse is called worse"
+    )
+    auc_margin: float = Field(default=0.02, gt=0, le=0.5, description="a loss of AUC below this does not matter")
+    cost_margin: float = Field(default=0.05, gt=0, le=1, description="nor does a cost higher by less than this share")
+    search_depth: int = Field(default=2, ge=0, le=2, description="how many features a found slice combines; 0: none")
+    minimum_slice: int = Field(default=50, ge=10, description="fewest cases of a found slice")
 
 
 class GateSpec(Block):

@@ -1,98 +1,101 @@
-"""Intervals from resamples: presorted weights for ranking metrics, collapsed tables for money and rates."""
+"""Intervals: of means and of rates directly, of everything else from resamples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nbkit.evaluate._delong import Estimate
+from nbkit.evaluate._draws import Floats, new_seed, weights
+from nbkit.evaluate._student import p_above, t_quantile
 
-# Weights of one chunk of resamples: 16 MB of float64.
-_CHUNK_WEIGHTS = 2_000_000
-# Beyond this many resampled rows fewer resamples are drawn (but never fewer than _FEWEST_RESAMPLES).
-_MOST_WEIGHTS = 100_000_000
-_FEWEST_RESAMPLES = 200
 # When more resamples than this share hold one label only, their percentiles describe another question.
 _MOST_EMPTY_SHARE = 0.05
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ordered:
-    """Cases by falling score, and where groups of equal score end."""
-
-    scores: Floats
-    labels: Floats
-    ends: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, scores: Floats, labels: NDArray[np.bool_]) -> Ordered:
-        order = np.argsort(-scores, kind="stable")
-        falling = scores[order]
-        ends = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)
-        return cls(scores=falling, labels=labels[order].astype(np.float64), ends=ends)
+# Ends of percentile intervals from fewer resamples move by more than a twentieth of the width.
+_FEWEST_FOR_PERCENTILES = 1000
+# Up to so many different amounts a resample is one multinomial draw of how often each occurs.
+_MOST_AMOUNTS = 64
+# Up to so many cases the skewness of the mean still matters at the third digit.
+_MOST_STUDENTISED = 1000
+# Amounts that differ by less than this share are the same; a skewness below it changes nothing.
+_TINY = 1e-12
 
 
-def resample_count(wanted: int, *, cases: int) -> int:
-    """Return how many resamples are drawn: as many as wanted unless the set is very large."""
-    return min(wanted, max(_FEWEST_RESAMPLES, _MOST_WEIGHTS // max(1, cases)))
+def from_resamples(value: float, drawn: Floats, *, confidence: float) -> tuple[Estimate, str]:
+    """Return an interval from what was drawn, and how it was made."""
+    usable = drawn[~np.isnan(drawn)]
+    if len(usable) < (1 - _MOST_EMPTY_SHARE) * len(drawn):
+        return Estimate(value=value), "none: a label is absent from too many resamples"
+    if len(drawn) < _FEWEST_FOR_PERCENTILES:
+        width = NormalDist().inv_cdf(0.5 + confidence / 2) * float(usable.std(ddof=1))
+        method = f"bootstrap standard error, {len(drawn):,} resamples"
+        return Estimate(value=value, low=value - width, high=value + width), method
+    low, high = np.quantile(usable, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Estimate(value=value, low=float(low), high=float(high)), f"percentile bootstrap, {len(drawn):,} resamples"
 
 
-def weights(cases: int, *, resamples: int, rng: np.random.Generator) -> Iterator[Floats]:
-    """Yield chunks of bootstrap weights, shape (some resamples, cases): how often each case was drawn."""
-    size = max(1, _CHUNK_WEIGHTS // cases)
-    for start in range(0, resamples, size):
-        count = min(size, resamples - start)
-        drawn = rng.integers(0, cases, size=(count, cases)) + np.arange(count)[:, None] * cases
-        yield np.bincount(drawn.ravel(), minlength=count * cases).reshape(count, cases).astype(np.float64)
-
-
-def ranking(ordered: Ordered, weight: Floats) -> tuple[Floats, Floats]:
-    """Return average precision and KS distance of each weighted resample; NaN where a label is absent."""
-    found = np.cumsum(weight * ordered.labels, axis=1)[:, ordered.ends]
-    seen = np.cumsum(weight, axis=1)[:, ordered.ends]
-    positives, cases = found[:, -1:], seen[:, -1:]
-    usable = ((positives > 0) & (positives < cases))[:, 0]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision = np.where(seen > 0, found / seen, 0.0)
-        recall = found / positives
-        distance = np.abs(recall - (seen - found) / (cases - positives)).max(axis=1)
-        average = (np.diff(recall, axis=1, prepend=0.0) * precision).sum(axis=1)
-    return np.where(usable, average, np.nan), np.where(usable, distance, np.nan)
-
-
-def percentile(value: float, drawn: Floats, *, confidence: float) -> Estimate:
-    """Return the percentile interval of what was drawn."""
-    ends = _quantiles(drawn, confidence=confidence)
-    return Estimate(value=value) if ends is None else Estimate(value=value, low=ends[0], high=ends[1])
-
-
-def centred(value: float, drawn: Floats, *, confidence: float) -> Estimate:
+def centred(value: float, drawn: Floats, *, confidence: float) -> tuple[Estimate, str]:
     """Return the percentile interval moved by the resamples' own bias, at least 0.
 
-    For figures that are never negative and that every resample pushes upwards, such as a calibration error.
+    For figures that are never negative and that every resample pushes upwards, such as the largest of many distances.
     """
-    ends = _quantiles(drawn, confidence=confidence)
-    if ends is None:
-        return Estimate(value=value)
-    bias = float(np.nanmean(drawn)) - value
-    return Estimate(value=value, low=min(value, max(0.0, ends[0] - bias)), high=max(value, ends[1] - bias))
+    found, method = from_resamples(value, drawn, confidence=confidence)
+    if found.low is None or found.high is None:
+        return found, method
+    bias = float(np.nanmean(drawn)) - value if method.startswith("percentile") else 0.0
+    low, high = min(value, max(0.0, found.low - bias)), max(value, found.high - bias)
+    return Estimate(value=value, low=low, high=high), f"centred {method}" if bias else method
 
 
-def mean_by_table(amounts: Floats, *, confidence: float, resamples: int, rng: np.random.Generator) -> Estimate:
-    """Return a mean with its bootstrap interval, from how often each different amount occurs.
+def mean_estimate(
+    amounts: Floats, *, confidence: float, resamples: int, rng: np.random.Generator
+) -> tuple[Estimate, str]:
+    """Return a mean with an interval that follows its skewness, and how it was made.
 
-    A mean does not depend on which case has which amount, so a resample is one multinomial draw of the counts.
+    Losses are skewed: a few approved cases lose most. On 200 cases the plain and the percentile interval miss the truth
+    above 5 to 8 % of the time where 2.5 % is meant.
     """
     values, counts = np.unique(amounts, return_counts=True)
-    drawn = rng.multinomial(len(amounts), counts / len(amounts), size=resamples) @ values / len(amounts)
-    return percentile(float(values @ counts) / len(amounts), drawn, confidence=confidence)
+    if len(values) == 1:
+        only = float(values[0])
+        return Estimate(value=only, low=only, high=only), "none needed: all cases are alike"
+    cases = len(amounts)
+    if len(values) <= _MOST_AMOUNTS:
+        drawn = rng.multinomial(cases, counts / cases, size=resamples) / cases
+        ratios = _studentised(drawn @ values, drawn @ values**2, amounts=amounts)
+    elif cases <= _MOST_STUDENTISED:
+        seed, columns = new_seed(rng), np.column_stack([amounts, amounts**2]) / cases
+        sums = np.concatenate([weight @ columns for weight in weights(cases, resamples=resamples, seed=seed)])
+        ratios = _studentised(sums[:, 0], sums[:, 1], amounts=amounts)
+    else:
+        ratios = None
+    tail = (1 - confidence) / 2
+    # Where resamples too often hold one amount only, their ratios are infinite.
+    if ratios is None or len(ratios) < (1 - tail / 2) * resamples:
+        return _skewed(amounts, tail=tail), "Student's t corrected for skewness (Hall 1992)"
+    low, high = np.quantile(ratios, [tail, 1 - tail])
+    value, error = float(amounts.mean()), float(amounts.std(ddof=1)) / math.sqrt(cases)
+    floor = min(0.0, float(amounts.min()))
+    estimate = Estimate(value=value, low=max(floor, value - float(high) * error), high=value - float(low) * error)
+    return estimate, f"studentised bootstrap, {resamples:,} resamples"
+
+
+def mean_difference(differences: Floats, *, confidence: float) -> tuple[Estimate, float | None]:
+    """Return the mean of paired differences with Student's t interval, and the p value of "not above 0".
+
+    The standard error is the paired bootstrap's, which is known for a mean without drawing; percentiles of the
+    resamples cover 92 to 93 % on 200 cases, t covers 95 to 96 %.
+    """
+    cases, value = len(differences), float(differences.mean())
+    error = float(differences.std(ddof=1)) / math.sqrt(cases) if cases > 1 else math.nan
+    if math.isnan(error):
+        return Estimate(value=value), None
+    if error == 0:
+        return Estimate(value=value, low=value, high=value), float(value <= 0)
+    width = t_quantile(0.5 + confidence / 2, freedom=cases - 1) * error
+    return Estimate(value=value, low=value - width, high=value + width), p_above(value / error, freedom=cases - 1)
 
 
 def wilson(hits: int, *, of: int, confidence: float) -> Estimate:
@@ -124,18 +127,24 @@ def wilson(hits: int, *, of: int, confidence: float) -> Estimate:
     return Estimate(value=share, low=0.0 if hits == 0 else low, high=1.0 if hits == of else high)
 
 
-def collect(chunks: Iterator[Floats], figure: Callable[[Floats], Floats], *, step: Callable[[int], None]) -> Floats:
-    """Compute the figures of every chunk, shape (figures, resamples), and report each chunk's size."""
-    parts = []
-    for chunk in chunks:
-        parts.append(figure(chunk))
-        step(len(chunk))
-    return np.concatenate(parts, axis=1)
+def _studentised(means: Floats, squares: Floats, *, amounts: Floats) -> Floats:
+    """Return how many standard errors each resample's mean lies above the true one; none where it has no error."""
+    variance = squares - means**2
+    usable = variance > _TINY * np.maximum(squares, _TINY)
+    ratios: Floats = (means[usable] - amounts.mean()) / np.sqrt(variance[usable] / (len(amounts) - 1))
+    return ratios
 
 
-def _quantiles(drawn: Floats, *, confidence: float) -> tuple[float, float] | None:
-    usable = drawn[~np.isnan(drawn)]
-    if len(usable) < (1 - _MOST_EMPTY_SHARE) * len(drawn):
-        return None
-    low, high = np.quantile(usable, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _skewed(amounts: Floats, *, tail: float) -> Estimate:
+    """Return Hall's interval (Journal of the Royal Statistical Society B 54, 1992): t, bent by the skewness."""
+    cases, value, spread = len(amounts), float(amounts.mean()), float(amounts.std())
+    error = float(amounts.std(ddof=1)) / math.sqrt(cases)
+    bend = float((((amounts - value) / spread) ** 3).mean()) / math.sqrt(cases)
+    t = t_quantile(1 - tail, freedom=cases - 1)
+
+    def back(x: float) -> float:
+        return x if abs(bend) < _TINY else (float(np.cbrt(1 + bend * x - bend * bend / 6)) - 1) * 3 / bend
+
+    # A mean of what is never below 0 is not below 0.
+    floor = min(0.0, float(amounts.min()))
+    return Estimate(value=value, low=max(floor, value - back(t) * error), high=value - back(-t) * error)

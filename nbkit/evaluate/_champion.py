@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.evaluate._bootstrap import mean_by_table
-from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar
+from nbkit.contract import Evaluate
+from nbkit.evaluate._bootstrap import from_resamples, mean_difference
+from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar, SliceComparison
 from nbkit.evaluate._decide import wrong_of
-from nbkit.evaluate._delong import Estimate, auc_difference
+from nbkit.evaluate._delong import Estimate, auc_loss
 from nbkit.evaluate._flips import changes_of, flips_of, mcnemar, total_of
-from nbkit.evaluate._metrics import Judged
+from nbkit.evaluate._metrics import Judged, Terms, log_losses, squared_errors
+from nbkit.evaluate._resample import Ordered, figures_of, resample, resample_count
+from nbkit.evaluate._verdict import Margins, adjust, judge_slice, rule, with_need
 
-# A ranking that is surely less than 0.02 of AUC worse, and a cost that is surely less than 5 % higher, do not matter to
-# anyone who decides about a promotion.
-AUC_MARGIN = 0.02
-COST_MARGIN = 0.05
+_PAIRED_DELONG = "paired DeLong, Student's t"
+_PAIRED_T = "paired bootstrap standard error, exact for a mean; Student's t"
+
+Mask = tuple[str, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,59 +107,126 @@ def not_comparable(*, version: int, package_digest: str, case_set: str, reason: 
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opponent:
+    """The champion: which version it is, and what it did with the very same cases."""
+
+    version: int
+    package_digest: str
+    judged: Judged
+    golden_passed: frozenset[str] = frozenset()
+
+
 def compare(
     challenger: Judged,
-    champion: Judged,
+    champion: Opponent,
     *,
     ids: tuple[int | str, ...],
-    version: int,
-    package_digest: str,
     case_set: str,
-    confidence: float,
-    resamples: int,
+    slices: Sequence[Mask],
+    golden_failed: tuple[str, ...],
+    limits: Evaluate,
+    terms: Terms,
     rng: np.random.Generator,
-) -> ChampionComparison:
-    """Compare two versions whose entries are the same cases in the same order."""
-    area = auc_difference(challenger.scores, champion.scores, challenger.labels, confidence=confidence)
-    money = mean_by_table(challenger.costs - champion.costs, confidence=confidence, resamples=resamples, rng=rng)
-    verdict, reason = _verdict(area, money, cost_margin=COST_MARGIN * float(champion.costs.mean()))
-    ours, theirs = wrong_of(challenger.decisions, challenger.labels), wrong_of(champion.decisions, champion.labels)
+) -> tuple[ChampionComparison, tuple[SliceComparison, ...]]:
+    """Compare two versions whose entries are the same cases in the same order, on all cases and on every slice."""
+    theirs = champion.judged
+    margins = Margins(
+        auc=limits.auc_margin,
+        cost=limits.cost_margin * float(theirs.costs.mean()),
+        level=limits.false_block_level,
+    )
+    pairs = [_area_and_cost(challenger, theirs, inside=inside, terms=terms) for _, inside in slices]
+    overall, on_slices = adjust(
+        [one for one in _area_and_cost(challenger, theirs, inside=None, terms=terms) if one is not None],
+        [one for pair in pairs for one in pair if one is not None],
+    )
+    overall = [with_need(one, margins=margins) for one in overall]
+    left = iter([with_need(one, margins=margins) for one in on_slices])
+    judged = tuple(
+        judge_slice(next(left) if area is not None else None, next(left), margins=margins) for area, _ in pairs
+    )
+    names = [name for name, _ in slices]
+    ruling = rule(overall, list(zip(names, judged, strict=True)), margins=margins)
+    ours_wrong, theirs_wrong = (wrong_of(one.decisions, one.labels) for one in (challenger, theirs))
+    newly_wrong, newly_right = ours_wrong & ~theirs_wrong, theirs_wrong & ~ours_wrong
+    area, money = (_estimate(one) for one in overall)
     return ChampionComparison(
-        version=version,
-        package_digest=package_digest,
+        version=champion.version,
+        package_digest=champion.package_digest,
         case_set=case_set,
         auc_difference=area,
         cost_difference=money,
-        verdict=verdict,
-        reason=reason,
-        newly_wrong=_ids(ids, ours & ~theirs),
-        newly_right=_ids(ids, theirs & ~ours),
+        verdict=ruling.verdict,
+        reason=ruling.reason,
+        newly_wrong=_ids(ids, newly_wrong),
+        newly_right=_ids(ids, newly_right),
+        differences=(*overall, *other_differences(challenger, theirs, terms=terms, rng=rng)),
         cost_total=total_of(money, cases=len(ids)),
-        mcnemar=mcnemar(int((ours & ~theirs).sum()), int((theirs & ~ours).sum())),
-        flips=flips_of(challenger, champion, ids=ids),
-        flipped=int((challenger.decisions != champion.decisions).sum()),
-        changes=changes_of(challenger, champion),
+        mcnemar=mcnemar(int(newly_wrong.sum()), int(newly_right.sum())),
+        flips=flips_of(challenger, theirs, ids=ids),
+        flipped=int((challenger.decisions != theirs.decisions).sum()),
+        changes=changes_of(challenger, theirs),
+        worst_slice=_worst_slice(names, judged),
+        golden_newly_failed=tuple(case for case in golden_failed if case in champion.golden_passed),
+        false_block_level=limits.false_block_level,
+        judged=sum(one.p_worse is not None for one in (*overall, *on_slices)),
+        n_that_would_tell=ruling.n_that_would_tell,
+    ), judged
+
+
+def other_differences(
+    challenger: Judged, champion: Judged, *, terms: Terms, rng: np.random.Generator
+) -> tuple[Difference, ...]:
+    """Compare what the gate does not judge: average precision, Brier score, log loss, and what the queue would find."""
+    pair = [Ordered.of(one.scores, one.labels) for one in (challenger, champion)]
+    cases, share, rate = len(challenger.scores), terms.review_capacity, terms.false_positive_rate
+    count = resample_count(terms.resamples, cases=2 * cases)
+    drawn = resample(pair, share=share, rate=rate, resamples=count, rng=rng)
+    ours, theirs = (figures_of(one, share=share, rate=rate) for one in pair)
+    found = []
+    for name in ("average_precision", "recall_at_fpr", "precision_at_capacity"):
+        differences = drawn.of(name, version=0) - drawn.of(name, version=1)
+        estimate, method = from_resamples(ours[name] - theirs[name], differences, confidence=terms.confidence)
+        found.append(_difference(name, estimate, method=f"paired {method}", n=cases))
+    for name, amounts in (("brier", squared_errors), ("log_loss", log_losses)):
+        estimate, p_worse = mean_difference(amounts(challenger) - amounts(champion), confidence=terms.confidence)
+        found.append(_difference(name, estimate, method=_PAIRED_T, n=cases, p_worse=p_worse))
+    return tuple(found)
+
+
+def _area_and_cost(
+    challenger: Judged, champion: Judged, *, inside: NDArray[np.bool_] | None, terms: Terms
+) -> tuple[Difference | None, Difference]:
+    part = slice(None) if inside is None else inside
+    labels, area = challenger.labels[part], None
+    if 0 < labels.sum() < len(labels):
+        estimate, p_worse = auc_loss(
+            challenger.scores[part], champion.scores[part], labels, confidence=terms.confidence
+        )
+        area = _difference("auc", estimate, method=_PAIRED_DELONG, n=len(labels), p_worse=p_worse)
+    money, p_dearer = mean_difference(challenger.costs[part] - champion.costs[part], confidence=terms.confidence)
+    return area, _difference("expected_cost", money, method=_PAIRED_T, n=len(labels), p_worse=p_dearer)
+
+
+def _difference(name: str, estimate: Estimate, *, method: str, n: int, p_worse: float | None = None) -> Difference:
+    return Difference(
+        name=name, value=estimate.value, low=estimate.low, high=estimate.high, method=method, n=n, p_worse=p_worse
     )
+
+
+def _estimate(difference: Difference) -> Estimate:
+    return Estimate(value=difference.value, low=difference.low, high=difference.high)
+
+
+def _worst_slice(names: Sequence[str], judged: Sequence[SliceComparison]) -> str:
+    """Return the slice with the surest loss."""
+
+    def surety(found: SliceComparison) -> float:
+        return min((one.p_worse for one in (found.auc, found.cost) if one and one.p_worse is not None), default=1.0)
+
+    return min(zip(names, judged, strict=True), key=lambda pair: surety(pair[1]), default=("", None))[0]
 
 
 def _ids(ids: tuple[int | str, ...], chosen: NDArray[np.bool_]) -> tuple[str, ...]:
     return tuple(str(ids[row]) for row in np.flatnonzero(chosen))
-
-
-def _verdict(area: Estimate, money: Estimate, *, cost_margin: float) -> tuple[str, str]:
-    if area.low is None or area.high is None or money.low is None or money.high is None:
-        return "cannot tell", "a label occurs too rarely for an interval"
-    gains = [name for name, surely in (("ranks better", area.low > 0), ("costs less", money.high < 0)) if surely]
-    losses = [name for name, surely in (("ranks worse", area.high < 0), ("costs more", money.low > 0)) if surely]
-    if gains and losses:
-        return "cannot tell", f"{gains[0]}, but {losses[0]}"
-    if losses:
-        return "worse", " and ".join(losses)
-    # Money decides: a surely better ranking is no gain while it may cost noticeably more.
-    if gains and money.high <= cost_margin:
-        return "better", " and ".join(gains)
-    if gains:
-        return "cannot tell", f"{gains[0]}, but may cost up to {money.high:.2f} more per case"
-    if area.low >= -AUC_MARGIN and money.high <= cost_margin:
-        return "no difference", f"surely within {AUC_MARGIN} of AUC and {COST_MARGIN:.0%} of cost"
-    return "cannot tell", "the intervals hold both a gain and a loss that would matter"

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.contract import Costs, Thresholds
-from nbkit.evaluate._bootstrap import Floats, Ordered, wilson
+from nbkit.evaluate._bootstrap import wilson
+from nbkit.evaluate._calibration import calibration_edges
 from nbkit.evaluate._decide import DECISIONS
 from nbkit.evaluate._delong import Estimate
-from nbkit.evaluate._metrics import calibration_edges
+from nbkit.evaluate._draws import Floats
+from nbkit.evaluate._resample import Ordered
 
 # As many points as pixels that show them.
 _POINTS = 200

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nbkit.evaluate._student import p_above, t_quantile
 
 # Two of each label are the fewest from which a variance can be computed.
 _FEWEST = 2
@@ -50,25 +52,50 @@ def auc_estimate(scores: NDArray[np.float64], labels: NDArray[np.bool_], *, conf
     Notes
     -----
     DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); midranks as in Sun and Xu, IEEE Signal Processing Letters
-    21 (2014). A perfect ranking has no variance: its open end is then the exact binomial bound for as many cases as
-    the rarer label has.
+    21 (2014). Student's t with Satterthwaite's degrees of freedom stands for the normal quantile, because the variance
+    comes from as few cases as the rarer label has. A perfect ranking has no variance: its open end is then the exact
+    binomial bound for as many cases as the rarer label has.
 
     Examples
     --------
     >>> auc_estimate(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True]), confidence=0.95).value
     0.75
     """
-    positive, negative = _components(scores, labels)
-    value = float(positive.mean())
-    if min(len(positive), len(negative)) < _FEWEST:
+    parts = _components(scores, labels)
+    value, fewer = float(parts[0].mean()), min(len(part) for part in parts)
+    if fewer < _FEWEST:
         return Estimate(value=value)
     tail = (1 - confidence) / 2
     if value in (0.0, 1.0):
-        bound = tail ** (1 / min(len(positive), len(negative)))
+        bound = tail ** (1 / fewer)
         return Estimate(value=value, low=bound, high=1.0) if value else Estimate(value=value, low=0.0, high=1 - bound)
-    error = math.sqrt(positive.var(ddof=1) / len(positive) + negative.var(ddof=1) / len(negative))
-    logit, width = math.log(value / (1 - value)), -NormalDist().inv_cdf(tail) * error / (value * (1 - value))
+    error, freedom = _error(parts)
+    logit = math.log(value / (1 - value))
+    width = t_quantile(1 - tail, freedom=freedom) * error / (value * (1 - value))
     return Estimate(value=value, low=_sigmoid(logit - width), high=_sigmoid(logit + width))
+
+
+def auc_error(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
+    """Return DeLong's standard error of the area under the ROC curve.
+
+    Parameters
+    ----------
+    scores : numpy.ndarray
+        Shape (n,), finite.
+    labels : numpy.ndarray
+        Shape (n,), bool; each label occurs at least twice.
+
+    Returns
+    -------
+    float
+        As other programs give it.
+
+    Examples
+    --------
+    >>> auc_error(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])).__round__(4)
+    0.3536
+    """
+    return _error(_components(scores, labels))[0]
 
 
 def auc_difference(
@@ -90,13 +117,23 @@ def auc_difference(
     Estimate
         Positive when the challenger ranks better.
     """
-    ours, theirs = _components(challenger, labels), _components(champion, labels)
-    value = float(ours[0].mean() - theirs[0].mean())
-    if min(len(ours[0]), len(ours[1])) < _FEWEST:
-        return Estimate(value=value)
-    variance = sum((a - b).var(ddof=1) / len(a) for a, b in zip(ours, theirs, strict=True))
-    width = -NormalDist().inv_cdf((1 - confidence) / 2) * math.sqrt(variance)
-    return Estimate(value=value, low=max(-1.0, value - width), high=min(1.0, value + width))
+    return auc_loss(challenger, champion, labels, confidence=confidence)[0]
+
+
+def auc_loss(
+    challenger: NDArray[np.float64], champion: NDArray[np.float64], labels: NDArray[np.bool_], *, confidence: float
+) -> tuple[Estimate, float | None]:
+    """Return the paired difference, and the p value of "the challenger ranks no worse"."""
+    parts = [a - b for a, b in zip(_components(challenger, labels), _components(champion, labels), strict=True)]
+    value = float(parts[0].mean())
+    if min(len(part) for part in parts) < _FEWEST:
+        return Estimate(value=value), None
+    error, freedom = _error(parts)
+    if error == 0:
+        return Estimate(value=value, low=value, high=value), float(value >= 0)
+    width = t_quantile(0.5 + confidence / 2, freedom=freedom) * error
+    estimate = Estimate(value=value, low=max(-1.0, value - width), high=min(1.0, value + width))
+    return estimate, p_above(-value / error, freedom=freedom)
 
 
 def auc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
@@ -114,6 +151,14 @@ def _components(
     below = (ranks[:count] - _midranks(positive)) / len(negative)
     above = 1 - (ranks[count:] - _midranks(negative)) / count
     return below, above
+
+
+def _error(parts: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the standard error of the area, and Satterthwaite's degrees of freedom."""
+    shares = [float(part.var(ddof=1)) / len(part) for part in parts]
+    total = sum(shares)
+    below = sum(share**2 / (len(part) - 1) for share, part in zip(shares, parts, strict=True))
+    return math.sqrt(total), total**2 / below if below > 0 else math.inf
 
 
 def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

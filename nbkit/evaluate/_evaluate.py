@@ -11,18 +11,19 @@ from nbkit.contract import Contract
 from nbkit.errors import CaseSetError, ContractViolationError, EvaluationError, PackageError
 from nbkit.evaluate._behaviour_check import behaviour_results
 from nbkit.evaluate._behaviours import Behaviour
-from nbkit.evaluate._bootstrap import Floats
 from nbkit.evaluate._cases import CaseSet
-from nbkit.evaluate._champion import ChampionComparison, compare, not_comparable
+from nbkit.evaluate._champion import ChampionComparison, Opponent, compare, not_comparable
+from nbkit.evaluate._comparison import SliceComparison
 from nbkit.evaluate._curves import confusion_of, curves_of
 from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
+from nbkit.evaluate._draws import Floats
 from nbkit.evaluate._fair_measures import disparities_of
 from nbkit.evaluate._fairness import fairness_of
 from nbkit.evaluate._golden import GoldenCase
 from nbkit.evaluate._golden_check import golden_results
-from nbkit.evaluate._metrics import Judged, measure
+from nbkit.evaluate._metrics import Judged, Terms, measure
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult
-from nbkit.evaluate._slices import slice_results
+from nbkit.evaluate._slices import parts_of, slice_results
 
 _SHOWN_IDS = 5
 Progress = Callable[[float, str], None]
@@ -86,37 +87,39 @@ def evaluate_package(
         raise EvaluationError("champion_version: expected the champion's version, got None")
     contract, tell, rng = package.contract, progress or _silent, np.random.default_rng(seed)
     _check_cases(cases, contract=contract)
-    confidence, resamples = contract.evaluate.confidence, contract.evaluate.resamples
+    terms = Terms.of(contract)
     tell(0.0, "scoring the cases")
     judged = _judge(package, cases, costs_from=contract)
-    metrics = measure(
-        judged,
-        confidence=confidence,
-        resamples=resamples,
-        rng=rng,
-        step=lambda share: tell(0.1 + 0.6 * share, "resampling"),
-    )
-    tell(0.7, "slices")
-    area = next(metric.value for metric in metrics if metric.name == "auc")
-    slices = slice_results(
-        judged,
-        cases.frame,
-        columns=contract.evaluate.slices,
-        overall=area,
-        confidence=confidence,
-        resamples=resamples,
-        rng=rng,
-    )
-    tell(0.8, "golden cases")
+    metrics = measure(judged, terms=terms, rng=rng, step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
+    tell(0.6, "golden cases")
     answers = golden_results(package, golden, decide=decide)
-    tell(0.85, "behaviours")
+    tell(0.65, "behaviours")
     held = behaviour_results(package, behaviours, cases=cases)
-    tell(0.9, "champion")
-    against = None
+    tell(0.7, "champion")
+    parts = parts_of(cases.frame, columns=contract.evaluate.slices)
+    against, on_slices = None, tuple[SliceComparison | None, ...]([None] * len(parts))
     if champion is not None and champion_version is not None:
-        against = _against(judged, champion, cases=cases, contract=contract, version=champion_version, rng=rng)
+        failed = tuple(case.id for case in answers if case.problem)
+        opponent = _opponent(champion, cases=cases, contract=contract, version=champion_version, golden=golden)
+        if isinstance(opponent, ChampionComparison):
+            against = opponent
+        else:
+            against, on_slices = compare(
+                judged,
+                opponent,
+                ids=cases.ids,
+                case_set=cases.digest,
+                slices=[(part.name, part.inside) for part in parts],
+                golden_failed=failed,
+                limits=contract.evaluate,
+                terms=terms,
+                rng=rng,
+            )
+    tell(0.8, "slices")
+    area = next(metric.value for metric in metrics if metric.name == "auc")
+    slices = slice_results(judged, parts, comparisons=on_slices, overall=area, terms=terms, rng=rng)
     fairness = fairness_of(
-        judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=confidence
+        judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=terms.confidence
     )
     tell(1.0, "done")
     return EvaluationResult(
@@ -129,7 +132,7 @@ def evaluate_package(
         refer=package.thresholds.refer,
         decline=package.thresholds.decline,
         review_capacity=contract.decision.review_capacity,
-        confidence=confidence,
+        confidence=terms.confidence,
         seed=seed,
         case_set=CaseSetFacts(
             reference=cases.reference,
@@ -146,7 +149,7 @@ def evaluate_package(
             thresholds=package.thresholds,
             costs=contract.decision.costs,
             review_capacity=contract.decision.review_capacity,
-            confidence=confidence,
+            confidence=terms.confidence,
         ),
         slices=slices,
         golden=answers,
@@ -208,34 +211,22 @@ def _check_scores(scores: Floats, *, cases: CaseSet) -> None:
         raise EvaluationError("scores: expected 0..1 for every case", problems=problems)
 
 
-def _against(
-    judged: Judged,
-    champion: Scored,
-    *,
-    cases: CaseSet,
-    contract: Contract,
-    version: int,
-    rng: np.random.Generator,
-) -> ChampionComparison:
+def _opponent(
+    champion: Scored, *, cases: CaseSet, contract: Contract, version: int, golden: Sequence[GoldenCase]
+) -> Opponent | ChampionComparison:
+    """Score the champion on the same cases, or say why that cannot be."""
     reason = _not_comparable_because(champion.contract, contract=contract, cases=cases)
     if not reason:
         try:
-            theirs = _judge(champion, cases, costs_from=contract)
+            judged = _judge(champion, cases, costs_from=contract)
+            passed = [case.id for case in golden_results(champion, golden, decide=None) if not case.problem]
         except (EvaluationError, PackageError, ContractViolationError) as error:
             reason = f"it cannot score these cases: {error}"
-    if reason:
-        return not_comparable(version=version, package_digest=champion.digest, case_set=cases.digest, reason=reason)
-    return compare(
-        judged,
-        theirs,
-        ids=cases.ids,
-        version=version,
-        package_digest=champion.digest,
-        case_set=cases.digest,
-        confidence=contract.evaluate.confidence,
-        resamples=contract.evaluate.resamples,
-        rng=rng,
-    )
+        else:
+            return Opponent(
+                version=version, package_digest=champion.digest, judged=judged, golden_passed=frozenset(passed)
+            )
+    return not_comparable(version=version, package_digest=champion.digest, case_set=cases.digest, reason=reason)
 
 
 def _not_comparable_because(theirs: Contract, *, contract: Contract, cases: CaseSet) -> str:

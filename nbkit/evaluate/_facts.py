@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._comparison import Difference
 from nbkit.evaluate._delong import Estimate
 from nbkit.evaluate._fair_measures import GroupMeasure
 from nbkit.evaluate._fairness import GroupResult
@@ -26,7 +27,19 @@ def champion_facts(champion: ChampionComparison) -> dict[str, object]:
         "reason": champion.reason,
         "newly_wrong": len(champion.newly_wrong),
         "newly_right": len(champion.newly_right),
+        "cost_total": _estimate_facts(champion.cost_total),
+        "differences": {one.name: _difference_facts(one) for one in champion.differences},
+        "mcnemar_p": champion.mcnemar.p_value if champion.mcnemar else None,
+        "worst_slice": champion.worst_slice,
+        "golden_newly_failed": list(champion.golden_newly_failed),
+        "false_block_level": champion.false_block_level,
+        "judged": champion.judged,
+        "n_that_would_tell": champion.n_that_would_tell,
     }
+
+
+def _difference_facts(one: Difference) -> dict[str, object]:
+    return {"value": one.value, "low": one.low, "high": one.high, "p_worse": one.p_worse, "adjusted": one.adjusted}
 
 
 def group_facts(group: GroupResult) -> dict[str, object]:

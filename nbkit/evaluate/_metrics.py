@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.evaluate._bootstrap import (
-    Floats,
-    Ordered,
-    centred,
-    collect,
-    mean_by_table,
-    percentile,
-    ranking,
-    resample_count,
-    weights,
-    wilson,
-)
+from nbkit.contract import Contract
+from nbkit.evaluate._bootstrap import centred, from_resamples, mean_estimate, wilson
+from nbkit.evaluate._calibration import calibration_error
 from nbkit.evaluate._decide import APPROVE, DECLINE, REFER
 from nbkit.evaluate._delong import Estimate, auc_estimate
+from nbkit.evaluate._draws import Floats
+from nbkit.evaluate._resample import Ordered, Step, figures_of, resample, resample_count
 
-CALIBRATION_BINS = 10
 # As scikit-learn clips: a score of exactly 0 or 1 that is wrong would otherwise lose infinitely much.
 _SMALLEST = float(np.finfo(np.float64).eps)
 
@@ -67,66 +59,129 @@ class Judged:
     costs: Floats
 
 
-def measure(
-    judged: Judged, *, confidence: float, resamples: int, rng: np.random.Generator, step: Callable[[float], None]
-) -> tuple[Metric, ...]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """At what every figure is measured.
+
+    Parameters
+    ----------
+    confidence : float
+        Of every interval.
+    resamples : int
+        Bootstrap resamples; of very large sets fewer are drawn.
+    review_capacity : float
+        Share of cases that people can look at.
+    false_positive_rate : float
+        At which recall is measured.
+    """
+
+    confidence: float
+    resamples: int
+    review_capacity: float
+    false_positive_rate: float
+
+    @classmethod
+    def of(cls, contract: Contract) -> Terms:
+        return cls(
+            confidence=contract.evaluate.confidence,
+            resamples=contract.evaluate.resamples,
+            review_capacity=contract.decision.review_capacity,
+            false_positive_rate=contract.evaluate.false_positive_rate,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    estimate: Estimate
+    method: str
+    note: str = ""
+
+
+def measure(judged: Judged, *, terms: Terms, rng: np.random.Generator, step: Step) -> tuple[Metric, ...]:
     """Compute every metric; ``step`` is told the share that is done."""
-    drawn, count = _drawn(judged, resamples=resamples, rng=rng, step=step)
-    plain = _figures(judged, Ordered.of(judged.scores, judged.labels), np.ones((1, len(judged.scores))))[:, 0]
-    area = auc_estimate(judged.scores, judged.labels, confidence=confidence)
-    gini = Estimate(
-        value=2 * area.value - 1,
-        low=None if area.low is None else 2 * area.low - 1,
-        high=None if area.high is None else 2 * area.high - 1,
+    found = {
+        **_ranking(judged, terms=terms, rng=rng, step=step),
+        **_probabilities(judged, terms=terms, rng=rng),
+        **_decisions(judged, terms=terms, rng=rng),
+    }
+    return tuple(
+        Metric(
+            name=name,
+            value=one.estimate.value,
+            low=one.estimate.low,
+            high=one.estimate.high,
+            method=one.method,
+            n=len(judged.scores),
+            note=one.note,
+        )
+        for name, one in found.items()
     )
-    names = ("average_precision", "ks", "brier", "log_loss", "ece")
-    intervals = (percentile, centred, percentile, percentile, centred)
-    found = {"auc": (area, "DeLong, logit scale"), "gini": (gini, "DeLong, logit scale")}
-    for name, interval, value, row in zip(names, intervals, plain, drawn, strict=True):
-        method = f"{'percentile' if interval is percentile else 'centred percentile'} bootstrap, {count:,} resamples"
-        found[name] = (interval(float(value), row, confidence=confidence), method)
-    money = mean_by_table(judged.costs, confidence=confidence, resamples=resamples, rng=rng)
-    found["expected_cost"] = (money, f"percentile bootstrap, {resamples:,} resamples")
+
+
+def squared_errors(judged: Judged) -> Floats:
+    """Return each case's share of the Brier score."""
+    errors: Floats = (judged.scores - judged.labels) ** 2
+    return errors
+
+
+def log_losses(judged: Judged) -> Floats:
+    """Return each case's share of the log loss."""
+    clipped = np.clip(judged.scores, _SMALLEST, 1 - _SMALLEST)
+    losses: Floats = -np.where(judged.labels, np.log(clipped), np.log1p(-clipped))
+    return losses
+
+
+def _ranking(judged: Judged, *, terms: Terms, rng: np.random.Generator, step: Step) -> Mapping[str, _Found]:
+    cases, share, rate = len(judged.scores), terms.review_capacity, terms.false_positive_rate
+    area = auc_estimate(judged.scores, judged.labels, confidence=terms.confidence)
+    low, high = (None if end is None else 2 * end - 1 for end in (area.low, area.high))
+    scale = "DeLong, logit scale, Student's t"
+    found = {
+        "auc": _Found(estimate=area, method=scale),
+        "gini": _Found(estimate=Estimate(value=2 * area.value - 1, low=low, high=high), method=scale),
+    }
+    ordered = Ordered.of(judged.scores, judged.labels)
+    plain = figures_of(ordered, share=share, rate=rate)
+    count = resample_count(terms.resamples, cases=cases)
+    drawn = resample([ordered], share=share, rate=rate, resamples=count, rng=rng, step=step)
+    reviewed = max(1, int(share * cases + 1e-9))
+    notes = {
+        "recall_at_fpr": f"at a false positive rate of at most {rate:g}",
+        "precision_at_capacity": f"among the {reviewed:,} highest scores, {share:g} of all",
+    }
+    for name in ("average_precision", "ks", "recall_at_fpr", "precision_at_capacity"):
+        interval = centred if name == "ks" else from_resamples
+        estimate, method = interval(plain[name], drawn.of(name), confidence=terms.confidence)
+        found[name] = _Found(estimate=estimate, method=method, note=notes.get(name, ""))
+    return found
+
+
+def _probabilities(judged: Judged, *, terms: Terms, rng: np.random.Generator) -> Mapping[str, _Found]:
+    found = {}
+    for name, amounts in (("brier", squared_errors(judged)), ("log_loss", log_losses(judged))):
+        estimate, method = mean_estimate(amounts, confidence=terms.confidence, resamples=terms.resamples, rng=rng)
+        found[name] = _Found(estimate=estimate, method=method)
+    error = calibration_error(
+        judged.scores, judged.labels, confidence=terms.confidence, resamples=terms.resamples, rng=rng
+    )
+    found["ece"] = _Found(
+        estimate=error.raw,
+        method=f"centred percentile bootstrap of the bins, {terms.resamples:,} resamples",
+        note=f"{error.bins} bins; biased upwards: a perfectly calibrated score would show {error.noise:.4f} here",
+    )
+    found["ece_debiased"] = _Found(
+        estimate=Estimate(value=error.debiased),
+        method="none: gaps shrunk until chance explains the rest",
+        note=f"{error.bins} bins",
+    )
+    return found
+
+
+def _decisions(judged: Judged, *, terms: Terms, rng: np.random.Generator) -> Mapping[str, _Found]:
+    estimate, method = mean_estimate(judged.costs, confidence=terms.confidence, resamples=terms.resamples, rng=rng)
+    found = {"expected_cost": _Found(estimate=estimate, method=method)}
     for name, decision in (("approval_rate", APPROVE), ("refer_rate", REFER), ("decline_rate", DECLINE)):
         hits = int((judged.decisions == decision).sum())
-        found[name] = (wilson(hits, of=len(judged.scores), confidence=confidence), "Wilson")
-    return tuple(
-        Metric(name=name, value=e.value, low=e.low, high=e.high, method=method, n=len(judged.scores))
-        for name, (e, method) in found.items()
-    )
-
-
-def calibration_edges(scores: Floats) -> Floats:
-    """Return edges of bins of about equally many cases; equal scores share a bin."""
-    inner = np.quantile(scores, np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS)
-    return np.unique(inner)
-
-
-def _drawn(
-    judged: Judged, *, resamples: int, rng: np.random.Generator, step: Callable[[float], None]
-) -> tuple[Floats, int]:
-    ordered = Ordered.of(judged.scores, judged.labels)
-    count = resample_count(resamples, cases=len(judged.scores))
-    done = 0
-
-    def advance(more: int) -> None:
-        nonlocal done
-        done += more
-        step(done / count)
-
-    chunks = weights(len(judged.scores), resamples=count, rng=rng)
-    return collect(chunks, lambda weight: _figures(judged, ordered, weight), step=advance), count
-
-
-def _figures(judged: Judged, ordered: Ordered, weight: Floats) -> Floats:
-    """Return average precision, KS, Brier score, log loss and ECE of each resample, shape (5, resamples)."""
-    average, distance = ranking(ordered, weight)
-    scores, labels = ordered.scores, ordered.labels
-    clipped = np.clip(scores, _SMALLEST, 1 - _SMALLEST)
-    loss = -np.where(labels > 0, np.log(clipped), np.log1p(-clipped))
-    total = weight.sum(axis=1)
-    bins = np.searchsorted(calibration_edges(judged.scores), scores, side="left")
-    gaps = np.zeros((len(scores), bins.max() + 1))
-    gaps[np.arange(len(scores)), bins] = labels - scores
-    means = weight @ np.column_stack([(scores - labels) ** 2, loss]) / total[:, None]
-    return np.stack([average, distance, means[:, 0], means[:, 1], np.abs(weight @ gaps).sum(axis=1) / total])
+        share = wilson(hits, of=len(judged.scores), confidence=terms.confidence)
+        found[name] = _Found(estimate=share, method="Wilson")
+    return found

@@ -31,6 +31,12 @@ MEANINGS = {
     "brier": ("Brier score", "mean squared error of the score; lower is better"),
     "log_loss": ("Log loss", "penalty for confident mistakes; lower is better"),
     "ece": ("Calibration error", "mean gap between score and observed share, in ten groups; lower is better"),
+    "ece_debiased": (
+        "Calibration error, less chance",
+        "the same without what chance alone would show; lower is better",
+    ),
+    "recall_at_fpr": ("Recall at a fixed false positive rate", "share of positives caught while few negatives are"),
+    "precision_at_capacity": ("Precision at review capacity", "share of positives among what people can look at"),
     "expected_cost": ("Expected cost", "money lost per case at the chosen thresholds"),
     "approval_rate": ("Approved", "share below the refer threshold"),
     "refer_rate": ("Referred", "share that a person must look at"),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nbkit.evaluate._bootstrap import mean_by_table, wilson
+from nbkit.evaluate._bootstrap import mean_estimate, wilson
 from nbkit.evaluate._comparison import SliceComparison
 from nbkit.evaluate._decide import APPROVE, DECLINE
 from nbkit.evaluate._delong import Estimate, auc_estimate
-from nbkit.evaluate._metrics import Judged
-
-# A numeric column with more different values than this is cut at its quartiles.
-_MOST_LEVELS = 6
-_MISSING = "missing"
+from nbkit.evaluate._levels import masks_of
+from nbkit.evaluate._metrics import Judged, Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,72 +56,79 @@ class SliceResult:
     comparison: SliceComparison | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A declared slice: which column, which value or range of it, and which rows."""
+
+    column: str
+    level: str
+    inside: NDArray[np.bool_]
+
+    @property
+    def name(self) -> str:
+        """``kind = fixed``, or ``risk up to 0.3``."""
+        return condition(self.column, self.level)
+
+
+def condition(column: str, level: str) -> str:
+    """Write a value or a range of a column as a condition."""
+    return f"{column} {level}" if level.startswith(("up to ", "above ")) else f"{column} = {level}"
+
+
+def parts_of(frame: pd.DataFrame, *, columns: tuple[str, ...]) -> tuple[Part, ...]:
+    """Cut the cases along every declared column."""
+    return tuple(
+        Part(column=column, level=level, inside=inside)
+        for column in columns
+        for level, inside in masks_of(frame[column])
+    )
+
+
 def slice_results(
     judged: Judged,
-    frame: pd.DataFrame,
+    parts: Sequence[Part],
     *,
-    columns: tuple[str, ...],
+    comparisons: Sequence[SliceComparison | None],
     overall: float,
-    confidence: float,
-    resamples: int,
+    terms: Terms,
     rng: np.random.Generator,
 ) -> tuple[SliceResult, ...]:
-    """Judge every level of every column; ``overall`` is the area under the curve on all cases."""
-    found = []
-    for column in columns:
-        for level, inside in _levels(frame[column]):
-            labels = judged.labels[inside]
-            area, note = None, ""
-            if 0 < labels.sum() < len(labels):
-                area = auc_estimate(judged.scores[inside], labels, confidence=confidence)
-                if area.high is not None and area.high < overall:
-                    note = "ranks worse than on all cases"
-            else:
-                note = "one label only: no AUC"
-            cost = mean_by_table(judged.costs[inside], confidence=confidence, resamples=resamples, rng=rng)
-            found.append(
-                SliceResult(
-                    column=column,
-                    level=level,
-                    n=int(inside.sum()),
-                    positives=int(labels.sum()),
-                    auc=area,
-                    cost=cost,
-                    decline_rate=float((judged.decisions[inside] == DECLINE).mean()),
-                    note=note,
-                    approval_rate=wilson(
-                        int((judged.decisions[inside] == APPROVE).sum()), of=int(inside.sum()), confidence=confidence
-                    ),
-                    mean_score=float(judged.scores[inside].mean()),
-                )
-            )
-    return tuple(found)
+    """Judge every slice; ``overall`` is the area under the curve on all cases."""
+    return tuple(
+        _result(judged, part, comparison=comparison, overall=overall, terms=terms, rng=rng)
+        for part, comparison in zip(parts, comparisons, strict=True)
+    )
 
 
-def _levels(values: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    missing = values.isna().to_numpy()
-    if pd.api.types.is_numeric_dtype(values) and values.nunique() > _MOST_LEVELS:
-        yield from _ranges(values.to_numpy(dtype=np.float64))
+def _result(
+    judged: Judged,
+    part: Part,
+    *,
+    comparison: SliceComparison | None,
+    overall: float,
+    terms: Terms,
+    rng: np.random.Generator,
+) -> SliceResult:
+    inside, confidence = part.inside, terms.confidence
+    labels, decisions = judged.labels[inside], judged.decisions[inside]
+    area, note = None, ""
+    if 0 < labels.sum() < len(labels):
+        area = auc_estimate(judged.scores[inside], labels, confidence=confidence)
+        if area.high is not None and area.high < overall:
+            note = "ranks worse than on all cases"
     else:
-        for level in sorted(values.dropna().unique().tolist()):
-            text = f"{level:g}" if isinstance(level, float) else str(level)
-            yield text, (values == level).fillna(value=False).to_numpy(dtype=bool)
-    if missing.any():
-        yield _MISSING, missing
-
-
-def _ranges(values: NDArray[np.float64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    edges = np.unique(np.nanquantile(values, [0.25, 0.5, 0.75]))
-    number = np.searchsorted(edges, values, side="left")
-    number[np.isnan(values)] = -1
-    for part in range(len(edges) + 1):
-        inside = number == part
-        if not inside.any():
-            continue
-        if part == 0:
-            name = f"up to {edges[0]:,.6g}"
-        elif part == len(edges):
-            name = f"above {edges[-1]:,.6g}"
-        else:
-            name = f"above {edges[part - 1]:,.6g} up to {edges[part]:,.6g}"
-        yield name, inside
+        note = "one label only: no AUC"
+    cost, _ = mean_estimate(judged.costs[inside], confidence=confidence, resamples=terms.resamples, rng=rng)
+    return SliceResult(
+        column=part.column,
+        level=part.level,
+        n=len(labels),
+        positives=int(labels.sum()),
+        auc=area,
+        cost=cost,
+        decline_rate=float((decisions == DECLINE).mean()),
+        note=note,
+        approval_rate=wilson(int((decisions == APPROVE).sum()), of=len(labels), confidence=confidence),
+        mean_score=float(judged.scores[inside].mean()),
+        comparison=comparison,
+    )

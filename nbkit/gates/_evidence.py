@@ -119,7 +119,8 @@ def require_behaviours() -> Gate:
 def require_no_regression() -> Gate:
     """Require the version not to be worse than the champion on the same cases.
 
-    Without a champion (``facts["champion"]`` is null) it passes and says so.
+    Without a champion (``facts["champion"]`` is null) it passes and says so. A version that is no worse in AUC and
+    cost, on all cases and on every declared slice, fails at most as often as ``evaluate.false_block_level`` says.
 
     Returns
     -------
@@ -136,11 +137,12 @@ def require_no_regression() -> Gate:
             reason = f"version {version} was scored on {_short(compared)}, this one on {_short(judged)}"
             return cannot_tell("regression", reason, next_step=_EVALUATE)
         if verdict not in ("better", "no difference", "worse"):
-            reason = f"whether it is worse than version {version} cannot be told: {_why(facts)}"
+            reason = f"whether it is worse than version {version} cannot be told: {_why(facts)}{_enough(facts)}"
             return cannot_tell("regression", reason, next_step="freeze a larger case set: nbkit freeze NAME")
         figures = f"{verdict} than version {version}" if verdict != "no difference" else f"like version {version}"
         sentence = f"{figures} on the same cases: {_differences(facts)}"
         if verdict == "worse":
+            sentence = f"{sentence}; {_why(facts, otherwise='no reason is given')}{_level(facts)}"
             return failed("regression", sentence, next_step="compare the newly wrong cases in the report")
         return passed("regression", sentence)
 
@@ -259,11 +261,26 @@ def _differences(facts: Facts) -> str:
     return f"{', '.join(parts)}, {newly}"
 
 
-def _why(facts: Facts) -> str:
+def _why(facts: Facts, *, otherwise: str = "the intervals are too wide") -> str:
     try:
         return facts.text("champion.reason")
     except FactMissing:
-        return "the intervals are too wide"
+        return otherwise
+
+
+def _enough(facts: Facts) -> str:
+    try:
+        return f"; about {facts.count('champion.n_that_would_tell'):,} cases would tell"
+    except FactMissing:
+        return ""
+
+
+def _level(facts: Facts) -> str:
+    try:
+        level, judged = facts.number("champion.false_block_level"), facts.count("champion.judged")
+    except FactMissing:
+        return ""
+    return f" (false block at most {level:.0%} over {judged} comparisons)"
 
 
 def _measure(measure: Facts) -> str:

@@ -207,9 +207,12 @@ class TestChampion:
         assert (found.auc_difference.value, found.cost_difference.value) == (0, 0)
 
     def test_a_champion_that_guesses_is_beaten_and_the_other_way_round(self, evaluate, package, cases):
-        guess = Odd(package, lambda n: np.random.default_rng(0).random(n))
+        guess = Odd(package, lambda n: np.random.default_rng(2).random(n))
         better = evaluate(champion=guess, champion_version=1)
-        assert better.champion.verdict == "better"
+        assert (better.champion.verdict, better.champion.reason) == (
+            "better",
+            "ranks better and costs less",
+        )
         worse = evaluate(guess, champion=package, champion_version=1)
         assert worse.champion.verdict == "worse"
         assert worse.verdict == "fail"

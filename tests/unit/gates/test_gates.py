@@ -325,6 +325,23 @@ class TestRegression:
         result = require_no_regression()(facts(champion=champion(verdict="worse")))
         assert result.verdict is FAIL
         assert result.reason.startswith("worse than version 3 on the same cases")
+        assert result.reason.endswith("9 newly right; no reason is given")
+
+    def test_worse_on_a_slice_names_it_and_how_rarely_that_is_chance(self):
+        told = champion(
+            verdict="worse", reason="kind = fixed: costs more (adjusted p 0.004)", false_block_level=0.05, judged=24
+        )
+        result = require_no_regression()(facts(champion=told))
+        assert result.verdict is FAIL
+        assert result.reason.endswith(
+            "kind = fixed: costs more (adjusted p 0.004) (false block at most 5% over 24 comparisons)"
+        )
+
+    def test_too_few_cases_says_how_many_would_tell(self):
+        told = champion(verdict="cannot tell", reason="a loss of 0.02 of AUC cannot be ruled out")
+        result = require_no_regression()(facts(champion=told | {"n_that_would_tell": 6400}))
+        assert result.verdict is CANNOT_TELL
+        assert result.reason.endswith("a loss of 0.02 of AUC cannot be ruled out; about 6,400 cases would tell")
 
     def test_a_champion_scored_on_other_cases_never_passes(self):
         result = require_no_regression()(facts(champion=champion(case_set=B)))

@@ -1,0 +1,56 @@
+"""How a column is cut into slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+# A numeric column with more different values than this is cut at its quartiles.
+_MOST_LEVELS = 6
+_MISSING = "missing"
+
+
+def levels_of(values: pd.Series) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the names of the slices and the slice of every row; each row is in exactly one."""
+    numeric = pd.api.types.is_numeric_dtype(values)
+    codes, different = pd.factorize(values, sort=False)
+    if numeric and len(different) > _MOST_LEVELS:
+        names, found = _ranges(values.to_numpy(dtype=np.float64))
+    else:
+        order = sorted(range(len(different)), key=lambda i: different[i])
+        place = np.empty(len(different) + 1, dtype=np.int64)
+        place[order] = np.arange(len(different))
+        place[-1] = -1
+        found = place[codes]
+        names = [f"{different[i]:g}" if isinstance(different[i], float) else str(different[i]) for i in order]
+    if (found < 0).any():
+        found = np.where(found < 0, len(names), found)
+        names = [*names, _MISSING]
+    return tuple(names), found
+
+
+def masks_of(values: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield each slice's name and rows."""
+    names, found = levels_of(values)
+    for number, name in enumerate(names):
+        yield name, found == number
+
+
+def _ranges(values: NDArray[np.float64]) -> tuple[list[str], NDArray[np.int64]]:
+    edges = np.unique(np.nanquantile(values, [0.25, 0.5, 0.75]))
+    part = np.searchsorted(edges, values, side="left").astype(np.int64)
+    part[np.isnan(values)] = -1
+    names = [
+        f"up to {edges[0]:,.6g}",
+        *(f"above {low:,.6g} up to {high:,.6g}" for low, high in pairwise(edges)),
+        f"above {edges[-1]:,.6g}",
+    ]
+    # A part may be empty where many values are equal.
+    used = np.unique(part[part >= 0])
+    place = np.full(len(names) + 1, -1, dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return [names[i] for i in used], place[part]
