@@ -1,10 +1,12 @@
 """One durable record per decision: written before the answer, never changed, provable.
 
-A ledger is one SQLite file. Its records are the leaves of an RFC 9162 Merkle tree; every commit signs the tree's root.
+A ledger is a file of SQLite or a PostgreSQL database.
+Its records are the leaves of an RFC 9162 Merkle tree; every commit signs the tree's root.
 """
 
 from __future__ import annotations
 
+from nbkit.audit._book import Place, is_address
 from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
@@ -18,6 +20,8 @@ __all__ = [
     "Frontier",
     "Ledger",
     "LedgerReport",
+    "Place",
+    "is_address",
     "leaf_hash",
     "node_hash",
     "read_record",

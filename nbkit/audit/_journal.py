@@ -1,226 +1,172 @@
-"""The file behind a ledger; one thread at a time uses it."""
+"""A local file of records that the ledger could not take yet: fsynced before anybody is answered, drained when it can.
+
+One line a record: a keyed digest, a blank, the record's bytes. A torn last line was never answered, and is dropped.
+"""
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
-import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from nbkit.audit._entry import Entry, entry_of, record_of
+from nbkit.errors import AuditError, LedgerTamperedError
+from nbkit.records import AuditRecord
 
-from nbkit.audit import _schema
-from nbkit.audit._checkpoint import Checkpoint, key_id, sign_checkpoint
-from nbkit.audit._entry import Entry, leaf_of
-from nbkit.audit._tree import Frontier
-from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
+_FORMAT = b"nbkit journal 1\n"
+
+# More workers than this share no machine.
+_MOST_JOURNALS = 256
+
+# Tag of a record that found its request recorded when it came from the journal: by another worker, with other words.
+JOURNALED_TWICE = "journaled_twice"
 
 
 class Journal:
-    """Appends batches: all that was accepted is on the disk, under a signed root, when ``append`` returns."""
+    """What waits for the ledger.
 
-    def __init__(self, path: Path, *, key: Ed25519PrivateKey, now: Callable[[], datetime]) -> None:
-        self._path = path
+    Parameters
+    ----------
+    path : Path
+        Where another process holds it, ``-2``, ``-3`` and so on is taken: what a worker that died left in one of them
+        is found by the next that starts.
+    key : bytes
+        Of the digests: nobody else can slip a line in.
+    """
+
+    def __init__(self, path: Path, *, key: bytes) -> None:
+        self._path, self._lock = _claim(path)
         self._key = key
-        self._now = now
-        self._connection: sqlite3.Connection | None = None
-        self._frontier = Frontier()
-        self._ledger = ""
-        self.checkpoint: Checkpoint | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(path)
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._file: int | None = None
         try:
-            self._open()
-        except (sqlite3.Error, AuditError) as error:
-            self.close()
-            raise error if isinstance(error, AuditError) else _unwritable(path, error) from error
+            self._load()
+        except AuditError:
+            os.close(self._lock)
+            raise
 
-    def append(self, entries: Sequence[Entry]) -> list[int | AuditError]:
-        """Write the entries in one transaction.
+    def __len__(self) -> int:
+        return len(self._entries)
 
-        Returns the place of each, or why that one alone was refused.
+    def find(self, model: str, request_id: str) -> AuditRecord | None:
+        """Return the record of a request that waits here."""
+        entry = self._entries.get((model, request_id))
+        return record_of(entry.body, place=str(self._path)) if entry else None
+
+    def read(self, record_id: str) -> AuditRecord | None:
+        """Return a record that waits here by its own id."""
+        for entry in tuple(self._entries.values()):
+            if entry.id == record_id:
+                return record_of(entry.body, place=str(self._path))
+        return None
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write entries of requests that do not wait here yet; they are on the disk when this returns.
 
         Raises
         ------
         AuditError
-            Nothing was written: the disk is full, the file is locked or broken.
+            They are not.
         """
-        places: list[int | AuditError] | None = None
         try:
-            places = self._commit(self._connection or self._open(), entries)
-        except sqlite3.Error as error:
-            raise _unwritable(self._path, error) from error
-        finally:
-            if places is None:
-                # Whether the last commit reached the disk is unknown now: the next batch reads the file again.
-                self._disconnect()
-        return places
+            file = self._open() if self._file is None else self._file
+            end = os.lseek(file, 0, os.SEEK_END)
+            try:
+                _write(file, b"".join(self._line(entry.body) for entry in entries))
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, end)  # nobody is answered: nothing of it may be found later
+                raise
+        except OSError as error:
+            self._let_go()
+            raise AuditError(f"{self._path}: cannot be written: {error.strerror}") from error
+        self._entries.update({(entry.model, entry.request_id): entry for entry in entries})
+
+    def waiting(self, most: int) -> list[Entry]:
+        """Return the oldest."""
+        return list(self._entries.values())[:most]
+
+    def drained(self, entries: Sequence[Entry]) -> None:
+        """Forget entries that are in the ledger now; the file goes when none is left.
+
+        A process that dies before finds them again, and the ledger knows them already.
+        """
+        for entry in entries:
+            self._entries.pop((entry.model, entry.request_id), None)
+        if not self._entries:
+            self._let_go()
+            self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        self._disconnect()
+        """Let go of the file, and let another process have it."""
+        self._let_go()
         os.close(self._lock)
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            with suppress(sqlite3.Error):  # closing rolls back; a file that fails here has already failed above
-                self._connection.close()
-        self._connection = None
+    def _let_go(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+        self._file = None
 
-    def _open(self) -> sqlite3.Connection:
-        connection = _schema.connect_to_write(self._path)
+    def _open(self) -> int:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not os.fstat(self._file).st_size:
+            _write(self._file, _FORMAT)
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the name itself must survive a power cut
+            finally:
+                os.close(folder)
+        return self._file
+
+    def _line(self, body: bytes) -> bytes:
+        return hashlib.blake2b(body, key=self._key, digest_size=16).hexdigest().encode() + b" " + body + b"\n"
+
+    def _load(self) -> None:
         try:
-            own = key_id(self._key.public_key())
-            if _schema.is_new(connection):
-                _schema.create(connection, key_id=own, now=self._now())
-            _schema.check_format(connection, path=self._path)
-            self._ledger, begun_with = _schema.identity(connection, path=self._path)
-            if begun_with != own:
-                raise AuditError(f"{self._path}: expected the ledger's key {begun_with}, got {own}")
-            self._resume(connection)
-        except (sqlite3.Error, AuditError):
-            connection.close()
-            raise
-        self._connection = connection
-        return connection
-
-    def _resume(self, connection: sqlite3.Connection) -> None:
-        """Take up the tree where the last signed root left it, and believe nothing else."""
-        self._frontier, self.checkpoint = Frontier(), None
-        records = connection.execute("SELECT coalesce(max(seq), 0) FROM records").fetchone()[0]
-        last = connection.execute(
-            "SELECT size, root, at, signature FROM checkpoints ORDER BY size DESC LIMIT 1"
-        ).fetchone()
-        if last is None and not records:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
             return
-        problem = ""
-        if last is None or records != last[0]:
-            problem = f"expected {last[0] if last else 0} records under the last signed checkpoint, got {records}"
-        elif not stored_checkpoint(self._ledger, last).is_signed_by(self._key.public_key()):
-            problem = f"checkpoint {last[0]}: not signed by the ledger's key"
-        else:
-            self.checkpoint = stored_checkpoint(self._ledger, last)
-            frontier = stored_frontier(connection)
-            if frontier is None or (frontier.size, frontier.root()) != last[:2]:
-                problem = "frontier: does not fold to the last signed root"
-            else:
-                self._frontier = frontier
-        if problem:
-            raise LedgerTamperedError(f"{self._path}: {problem}", next_step="nbkit audit verify")
+        head, _, lines = content.partition(b"\n")
+        if head + b"\n" != _FORMAT:
+            raise AuditError(f"{self._path}: expected {_FORMAT.decode().strip()!r} in its first line")
+        *whole, torn = lines.split(b"\n")
+        for number, line in enumerate(whole, start=1):
+            body = line.partition(b" ")[2]
+            if self._line(body) != line + b"\n":
+                raise LedgerTamperedError(f"{self._path}: record {number}: edited", next_step="keep it as evidence")
+            entry = entry_of(record_of(body, place=f"{self._path}: record {number}"))
+            self._entries[entry.model, entry.request_id] = Entry(
+                id=entry.id, model=entry.model, request_id=entry.request_id, body=body
+            )
+        if torn:
+            os.truncate(self._path, len(content) - len(torn))
 
-    def _commit(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[int | AuditError]:
-        frontier = self._frontier.copy()
-        connection.execute("BEGIN IMMEDIATE")
-        rows = _rows_of(entries, frontier)
+
+def _claim(path: Path) -> tuple[Path, int]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in range(1, _MOST_JOURNALS + 1):
+        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        lock = os.open(free.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            # One statement a commit, not one a record: each gives up the interpreter lock, and waits to have it back.
-            _insert(connection, rows)
-            places: list[int | AuditError] = [row[0] for row in rows]
-        except sqlite3.IntegrityError as error:
-            _raise_unless_repeated(error)
-            frontier = self._frontier.copy()
-            places = _insert_one_by_one(connection, entries, frontier)
-        if frontier.size == self._frontier.size:
-            connection.execute("ROLLBACK")
-            return places
-        checkpoint = self._sign(connection, frontier)
-        connection.execute("COMMIT")
-        self._frontier, self.checkpoint = frontier, checkpoint
-        return places
-
-    def _sign(self, connection: sqlite3.Connection, frontier: Frontier) -> Checkpoint:
-        root, at = frontier.root(), self._now().astimezone(UTC).isoformat()
-        checkpoint = sign_checkpoint(self._key, ledger=self._ledger, size=frontier.size, root=root, at=at)
-        row = (frontier.size, root, at, bytes.fromhex(checkpoint.signature))
-        connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", row)
-        connection.execute("UPDATE frontier SET size = ?, nodes = ?", (frontier.size, frontier.to_bytes()))
-        return checkpoint
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+        else:
+            return free, lock
+    raise AuditError(f"{path}: {_MOST_JOURNALS} workers hold a journal here")
 
 
-_Row = tuple[int, str, str, str, bytes, bytes]
-
-_COLUMNS = "(?, ?, ?, ?, ?, ?)"
-
-# Statements of few lengths are kept prepared.
-_ROWS_IN_A_STATEMENT = (64, 16, 4, 1)
-
-
-def _rows_of(entries: Sequence[Entry], frontier: Frontier) -> list[_Row]:
-    """Give each entry its place, and grow the frontier by it."""
-    rows = []
-    for entry in entries:
-        seq = frontier.size + 1
-        leaf = leaf_of(seq, entry.body)
-        frontier.append(leaf)
-        rows.append((seq, entry.id, entry.model, entry.request_id, leaf, entry.body))
-    return rows
+def renamed(entry: Entry) -> Entry:
+    """Keep an answer whose request another worker answered as well, under an id of its own."""
+    record = record_of(entry.body, place=entry.id)
+    tags = {**record.tags, JOURNALED_TWICE: record.request_id}
+    return entry_of(replace(record, request_id=f"{record.id}:journal", tags=tags))
 
 
-def _insert(connection: sqlite3.Connection, rows: Sequence[_Row]) -> None:
+def _write(file: int, data: bytes) -> None:
     at = 0
-    for many in _ROWS_IN_A_STATEMENT:
-        # Only question marks are put into the statement.
-        statement = "INSERT INTO records VALUES " + ", ".join([_COLUMNS] * many)  # noqa: S608
-        while len(rows) - at >= many:
-            connection.execute(statement, [value for row in rows[at : at + many] for value in row])
-            at += many
-
-
-def _insert_one_by_one(
-    connection: sqlite3.Connection, entries: Sequence[Entry], frontier: Frontier
-) -> list[int | AuditError]:
-    """Insert what is new and refuse what is not, after a statement of many met a record that is there already."""
-    connection.execute("ROLLBACK")
-    connection.execute("BEGIN IMMEDIATE")
-    places: list[int | AuditError] = []
-    for entry in entries:
-        grown = frontier.copy()
-        rows = _rows_of([entry], grown)
-        try:
-            _insert(connection, rows)
-        except sqlite3.IntegrityError as error:
-            _raise_unless_repeated(error)
-            what = f"request {entry.request_id!r} of model {entry.model!r} (or record id {entry.id})"
-            places.append(AlreadyRecordedError(f"{what} is already in the ledger"))
-        else:
-            frontier.append(rows[0][4])
-            places.append(rows[0][0])
-    return places
-
-
-def _raise_unless_repeated(error: sqlite3.IntegrityError) -> None:
-    if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
-        raise error
-
-
-def stored_checkpoint(ledger: str, row: tuple[int, bytes, str, bytes]) -> Checkpoint:
-    size, root, at, signature = row
-    return Checkpoint(ledger=ledger, size=size, root=f"sha256:{root.hex()}", at=at, signature=signature.hex())
-
-
-def stored_frontier(connection: sqlite3.Connection) -> Frontier | None:
-    row = connection.execute("SELECT size, nodes FROM frontier").fetchone()
-    try:
-        return Frontier.from_bytes(*row) if row else None
-    except ValueError:
-        return None
-
-
-def _lock(path: Path) -> int:
-    """Hold the ledger for this process; the kernel lets go when the process dies, however it dies."""
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise AuditError(
-            f"{path}: another process writes this ledger", next_step="give each worker a ledger of its own"
-        ) from error
-    return lock
-
-
-def _unwritable(path: Path, error: sqlite3.Error) -> AuditError:
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return AuditError(f"{path}: cannot be written: {error} ({name})")
+    while at < len(data):
+        at += os.write(file, data[at:])

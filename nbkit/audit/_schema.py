@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from nbkit.audit._book import Place, Reader, shown
 from nbkit.errors import AuditError, LedgerTamperedError
 
 # Raise it when a table or the bytes under a hash change: add the statements that lift an old file, keep a file of the
@@ -133,7 +134,7 @@ def schema_problems(connection: sqlite3.Connection) -> list[str]:
     return problems + [f"{name}: not part of a ledger" for name in sorted(found)]
 
 
-def identity(connection: sqlite3.Connection, *, path: Path) -> tuple[str, str]:
+def identity(reader: Reader | sqlite3.Connection, *, path: Place) -> tuple[str, str]:
     """Return the ledger's id and the id of the key it was begun with.
 
     Raises
@@ -141,7 +142,7 @@ def identity(connection: sqlite3.Connection, *, path: Path) -> tuple[str, str]:
     LedgerTamperedError
         The row is gone, or there are several.
     """
-    rows = connection.execute("SELECT id, key_id FROM ledger").fetchall()
+    rows = reader.execute("SELECT id, key_id FROM ledger").fetchall()
     if len(rows) != 1:
-        raise LedgerTamperedError(f"{path}: expected one row in table 'ledger', got {len(rows)}")
-    return rows[0][0], rows[0][1]
+        raise LedgerTamperedError(f"{shown(path)}: expected one row in table 'ledger', got {len(rows)}")
+    return str(rows[0][0]), str(rows[0][1])

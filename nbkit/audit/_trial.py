@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
+from typing import cast
 
 import msgspec
 
+from nbkit.audit._book import Place, shown
 from nbkit.audit._entry import leaf_of
 from nbkit.audit._read import reading
 from nbkit.errors import LedgerTamperedError
@@ -41,13 +42,13 @@ _DECODER = msgspec.json.Decoder(_Seen)
 
 
 def trial_summary(
-    ledgers: Iterable[Path], *, model: str, version: int, stage: str, since: datetime
+    ledgers: Iterable[Place], *, model: str, version: int, stage: str, since: datetime
 ) -> dict[str, float | int | None]:
     """Sum up what a version did in a stage, beside the champion.
 
     Parameters
     ----------
-    ledgers : iterable of Path
+    ledgers : iterable of Path or str
         Of every worker that served the model.
     model : str
         The registered model.
@@ -97,15 +98,16 @@ def trial_summary(
     }
 
 
-def _records(path: Path, *, model: str) -> Iterable[_Seen]:
-    with reading(path) as connection:
-        for seq, leaf, body in connection.execute("SELECT seq, leaf, body FROM records WHERE model = ?", (model,)):
+def _records(path: Place, *, model: str) -> Iterable[_Seen]:
+    with reading(path) as reader:
+        rows = reader.execute("SELECT seq, leaf, body FROM records WHERE model = ?", (model,))
+        for seq, leaf, body in cast("Iterable[tuple[int, bytes, bytes]]", rows):
             if leaf_of(seq, body) != leaf:
-                raise LedgerTamperedError(f"{path}: record {seq}: edited", next_step="nbkit audit verify")
+                raise LedgerTamperedError(f"{shown(path)}: record {seq}: edited", next_step="nbkit audit verify")
             try:
                 yield _DECODER.decode(body)
             except msgspec.MsgspecError as error:
-                raise LedgerTamperedError(f"{path}: record {seq}: not an audit record: {error}") from error
+                raise LedgerTamperedError(f"{shown(path)}: record {seq}: not an audit record: {error}") from error
 
 
 def _share(count: int, total: int) -> float | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from nbkit.audit import _schema
+from nbkit.audit._book import Place, Reader, StoredCheckpoint, frontier_of, stored_checkpoint
 from nbkit.audit._checkpoint import Checkpoint, key_id
 from nbkit.audit._entry import leaf_of, record_of
-from nbkit.audit._journal import stored_checkpoint, stored_frontier
 from nbkit.audit._read import reading
 from nbkit.audit._tree import Frontier
 from nbkit.errors import LedgerTamperedError
@@ -24,6 +23,8 @@ _MOST_PROBLEMS = 100
 
 # Among this many rows whose hash is wrong, a row that only changed its place is looked for.
 _MOST_MOVED = 500
+
+_FRONTIER = "SELECT size, nodes FROM frontier"
 
 _Row = tuple[int, str, str, str, bytes, bytes]
 
@@ -55,7 +56,7 @@ class LedgerReport:
         return not self.problems
 
 
-def verify_ledger(path: Path, *, public_key: Ed25519PublicKey, known: Sequence[Checkpoint] = ()) -> LedgerReport:
+def verify_ledger(place: Place, *, public_key: Ed25519PublicKey, known: Sequence[Checkpoint] = ()) -> LedgerReport:
     """Check every record, every signed root and the guards of a ledger; a worker may go on writing.
 
     A ledger that was cut back together with its checkpoints looks whole from inside. Only a checkpoint that was kept
@@ -63,8 +64,8 @@ def verify_ledger(path: Path, *, public_key: Ed25519PublicKey, known: Sequence[C
 
     Parameters
     ----------
-    path : Path
-        The ledger.
+    place : Path or str
+        The ledger: a file, or the address of a PostgreSQL database.
     public_key : Ed25519PublicKey
         The public half of the key that it was begun with.
     known : sequence of Checkpoint
@@ -80,12 +81,11 @@ def verify_ledger(path: Path, *, public_key: Ed25519PublicKey, known: Sequence[C
     AuditError
         The file is missing, is not a ledger, or cannot be read.
     """
-    with reading(path) as connection:
-        connection.execute("BEGIN")  # one snapshot for all that follows
-        problems = _schema.schema_problems(connection)
+    with reading(place) as reader:
+        problems = reader.schema_problems()
         if any(problem.startswith("table") for problem in problems):
             return LedgerReport(records=0, checkpoints=0, problems=tuple(problems), last=None)
-        return _Proof(connection, path=path, key=public_key, problems=problems).run(known)
+        return _Proof(reader, place=place, key=public_key, problems=problems).run(known)
 
 
 @dataclass(slots=True)
@@ -97,11 +97,9 @@ class _Wrong:
 
 
 class _Proof:
-    def __init__(
-        self, connection: sqlite3.Connection, *, path: Path, key: Ed25519PublicKey, problems: list[str]
-    ) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, reader: Reader, *, place: Place, key: Ed25519PublicKey, problems: list[str]) -> None:
+        self._reader = reader
+        self._place = place
         self._key = key
         self._problems = problems
         self._frontier = Frontier()
@@ -113,13 +111,13 @@ class _Proof:
 
     def run(self, known: Sequence[Checkpoint]) -> LedgerReport:
         try:
-            self._ledger, begun_with = _schema.identity(self._connection, path=self._path)
+            self._ledger, begun_with = _schema.identity(self._reader, path=self._place)
             if begun_with != key_id(self._key):
                 self._problems.append(f"key: expected {key_id(self._key)}, the ledger was begun with {begun_with}")
         except LedgerTamperedError as error:
             self._problems.append(str(error))
-        rows = self._connection.execute("SELECT size, root, at, signature FROM checkpoints ORDER BY size")
-        stored = [stored_checkpoint(self._ledger, row) for row in rows]
+        rows = self._reader.execute("SELECT size, root, at, signature FROM checkpoints ORDER BY size")
+        stored = [stored_checkpoint(self._ledger, cast("StoredCheckpoint", row)) for row in rows]
         roots: dict[int, set[str]] = {}
         for point in self._believed(stored, place="checkpoint") + self._believed(known, place="known checkpoint"):
             roots.setdefault(point.size, set()).add(point.root)
@@ -148,7 +146,8 @@ class _Proof:
         return believed
 
     def _rows(self) -> Iterator[_Row]:
-        yield from self._connection.execute("SELECT seq, id, model, request_id, leaf, body FROM records ORDER BY seq")
+        rows = self._reader.execute("SELECT seq, id, model, request_id, leaf, body FROM records ORDER BY seq")
+        yield from cast("Iterator[_Row]", rows)
 
     def _walk(self, roots: dict[int, set[str]]) -> None:
         last, proved = 0, 0
@@ -217,7 +216,7 @@ class _Proof:
     def _check_frontier(self) -> None:
         if self._problems:
             return
-        frontier = stored_frontier(self._connection)
+        frontier = frontier_of(cast("tuple[int, bytes] | None", self._reader.execute(_FRONTIER).fetchone()))
         if frontier is None or (frontier.size, frontier.root()) != (self._frontier.size, self._frontier.root()):
             self._problems.append("frontier: not that of the records")
 

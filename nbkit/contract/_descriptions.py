@@ -143,7 +143,7 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
     "Audit": {
         "retention_years": "years that records are kept",
         "payload": "full: inputs are recorded; none: they are not",
-        "when_unavailable": "fail_closed: what cannot be recorded is not answered",
+        "when_unavailable": "fail_closed: what cannot be recorded is not answered; journal: a local file will do",
     },
     "Notice": {
         "creditor": "name of the creditor, as the notice gives it",

@@ -68,4 +68,4 @@ class Audit(Block):
 
     retention_years: float = Field(default=7, gt=0)
     payload: Literal["full", "none"] = "full"
-    when_unavailable: Literal["fail_closed"] = "fail_closed"
+    when_unavailable: Literal["fail_closed", "journal"] = "fail_closed"

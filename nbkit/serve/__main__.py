@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from nbkit.audit import is_address
 from nbkit.errors import NbkitError
 from nbkit.registry import load_key
 from nbkit.serve._log import JsonLines
@@ -20,7 +21,8 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option("--name", required=True, help="The registered model.")
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="The package store.")
 @click.option("--trust", required=True, type=click.Path(path_type=Path), help="The trust file.")
-@click.option("--ledger", required=True, type=click.Path(path_type=Path), help="The audit ledger (SQLite).")
+@click.option("--ledger", required=True, help="The audit ledger: a file, or postgresql://…")
+@click.option("--journal", type=click.Path(path_type=Path), help="Where records may wait for the ledger.")
 @click.option(
     "--ledger-key", required=True, type=click.Path(path_type=Path), help="Private key that signs it: DIR/NAME.pem."
 )
@@ -30,7 +32,16 @@ _LEVELS = ["debug", "info", "warning", "error"]
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
 def main(
-    *, name: str, store: Path, trust: Path, ledger: Path, ledger_key: Path, host: str, port: int, log_level: str
+    *,
+    name: str,
+    store: Path,
+    trust: Path,
+    ledger: str,
+    journal: Path | None,
+    ledger_key: Path,
+    host: str,
+    port: int,
+    log_level: str,
 ) -> None:
     """Answer POST /v1/models/NAME/decisions from verified packages, each answer recorded before it is given."""
     handler = logging.StreamHandler(sys.stderr)
@@ -40,7 +51,14 @@ def main(
         key = load_key(ledger_key.stem, directory=ledger_key.parent)
         run_worker(
             WorkerOptions(
-                name=name, store=store, trust=trust, ledger=ledger, ledger_key=key.secret, host=host, port=port
+                name=name,
+                store=store,
+                trust=trust,
+                ledger=ledger if is_address(ledger) else Path(ledger),
+                ledger_key=key.secret,
+                host=host,
+                port=port,
+                journal=journal or store / "journals" / f"{name}.journal",
             )
         )
     except (NbkitError, OSError) as error:

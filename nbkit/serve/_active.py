@@ -41,6 +41,8 @@ class Active:
         For the record.
     keeps_inputs : bool
         Whether the record holds the inputs.
+    may_wait : bool
+        Whether a record may wait in the local journal while the ledger cannot take it.
     breaker : Breaker
         Of this version's model.
     stage : str
@@ -60,6 +62,7 @@ class Active:
     contract_digest: str
     evidence_digest: str
     keeps_inputs: bool
+    may_wait: bool = False
     breaker: Breaker = field(default_factory=lambda: Breaker(clock=time.monotonic))
     stage: str = PRODUCTION
     share: float = 0.0
@@ -152,6 +155,7 @@ def load_active(
         keeps_inputs=contract.audit.payload == "full",
         stage=installed.stage,
         share=installed.share,
+        may_wait=contract.audit.when_unavailable == "journal",
     )
 
 

@@ -38,7 +38,7 @@ class Recorder:
         """Seconds since the disk last took a record, while some wait; 0 when none does."""
         return time.perf_counter() - self._since if self._waiting else 0.0
 
-    async def write(self, record: AuditRecord, *, seconds: float, late: str) -> None:
+    async def write(self, record: AuditRecord, *, seconds: float, late: str, may_wait: bool = False) -> None:
         """Return when the record is on the disk.
 
         Parameters
@@ -49,6 +49,8 @@ class Recorder:
             How long to wait.
         late : str
             What to say when that was not enough; the record may still become durable.
+        may_wait : bool
+            Whether the local journal is enough while the ledger cannot take it.
 
         Raises
         ------
@@ -64,7 +66,7 @@ class Recorder:
         if not self._waiting:
             self._since = time.perf_counter()
         self._waiting += 1
-        self._ledger.post(record, ticket=future, tell=self._tell)
+        self._ledger.post(record, ticket=future, tell=self._tell, may_wait=may_wait)
         timer = loop.call_later(max(seconds, 0.0), _expire, future, late)
         try:
             await future

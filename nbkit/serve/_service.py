@@ -273,7 +273,7 @@ class Service:
             turn.tags.update(mark(turn, judgement))
         record = record_of_turn(turn, judgement, cause=cause, seal=seal, ledger=self.ledger, decided=self.now())
         late = f"request {turn.id!r}: its record missed the deadline; ask again with the same id"
-        await self._recorder.write(record, seconds=turn.left(), late=late)
+        await self._recorder.write(record, seconds=turn.left(), late=late, may_wait=turn.active.may_wait)
         self.metrics.count("decisions", label="decision", value=record.decision)
         if record.fallback:
             self.metrics.count("fallbacks", label="cause", value=cause.split(":")[0])

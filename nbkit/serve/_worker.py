@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nbkit.audit import Ledger
+from nbkit.audit import Ledger, Place
 from nbkit.serve._active import Active
 from nbkit.serve._app import App
 from nbkit.serve._native import NativeFace
@@ -54,23 +54,26 @@ class WorkerOptions:
         The package store.
     trust : Path
         The trust file.
-    ledger : Path
-        The audit ledger; this worker is its only writer.
+    ledger : Path or str
+        The audit ledger: a file of SQLite, or the address of a PostgreSQL database; workers may share one.
     ledger_key : Ed25519PrivateKey
         Signs the ledger's checkpoints.
     host : str
         To listen on.
     port : int
         0 takes a free one; the log line ``listening`` names it.
+    journal : Path, optional
+        Where records wait while the ledger cannot take them, if the contract lets them; of this worker alone.
     """
 
     name: str
     store: Path
     trust: Path
-    ledger: Path
+    ledger: Place
     ledger_key: Ed25519PrivateKey
     host: str = "127.0.0.1"
     port: int = 8000
+    journal: Path | None = None
 
 
 def run_worker(options: WorkerOptions) -> None:
@@ -89,7 +92,7 @@ def run_worker(options: WorkerOptions) -> None:
         The address cannot be listened on.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
-    ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now)
+    ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
     try:
         service = Service(
             name=options.name,

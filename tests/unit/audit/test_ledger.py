@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import math
 import resource
 import signal
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nbkit.audit import Ledger, read_record, read_records, verify_ledger
+from nbkit.audit import Ledger, Place, read_record, read_records, verify_ledger
 from nbkit.audit._entry import entry_of, record_of
 from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError, NotInLedgerError
 from nbkit.records import AuditRecord
@@ -177,9 +178,24 @@ def test_it_goes_on_where_it_was_closed(ten: Path, key: Ed25519PrivateKey, make_
     assert verify_ledger(ten, public_key=key.public_key()).problems == ()
 
 
-def test_a_second_writer_is_kept_out(ledger: Ledger, path: Path, key: Ed25519PrivateKey) -> None:
-    with pytest.raises(AuditError, match="another process writes this ledger"):
-        Ledger.open(path, key=key, now=lambda: NOON)
+def test_writers_share_a_ledger_and_one_tree(place: Place, key: Ed25519PrivateKey, make_record: MakeRecord) -> None:
+    with Ledger.open(place, key=key, now=lambda: NOON) as one, Ledger.open(place, key=key, now=lambda: NOON) as other:
+        places = [(one if number % 2 else other).submit(make_record(number)).result(5) for number in range(1, 7)]
+        assert places == [1, 2, 3, 4, 5, 6]
+        with pytest.raises(AlreadyRecordedError):
+            other.submit(make_record(99, request_id="r-1")).result(5)
+    assert verify_ledger(place, public_key=key.public_key()).problems == ()
+
+
+def test_a_writer_that_keeps_its_turn_fails_those_who_wait(
+    ledger: Ledger, path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
+    with path.with_name("ledger.db.lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(AuditError, match="another process holds this ledger"):
+            ledger.submit(make_record(1)).result(5)
+    assert ledger.submit(make_record(2)).result(5) == 1
 
 
 def test_another_key_is_refused(ten: Path) -> None:
@@ -262,7 +278,7 @@ def test_a_locked_file_fails_those_who_wait_and_nobody_later(
     ledger: Ledger, path: Path, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
-    ledger._journal._disconnect()  # the next connection waits for a twentieth of a second only
+    ledger._book._disconnect()  # the next connection waits for a twentieth of a second only
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(AuditError, match=r"cannot be written: database is locked \(SQLITE_BUSY\)"):
@@ -321,9 +337,11 @@ def test_commits_hold_a_bounded_number_of_records(
 
 
 def test_a_reader_that_cannot_read_says_so(ledger: Ledger) -> None:
-    ledger._reader.close()
+    assert ledger.find("loan-denial", "r-1") is None
+    ledger._finder._reader.close()
     with pytest.raises(AuditError, match="the ledger cannot be read"):
         ledger.find("loan-denial", "r-1")
+    assert ledger.find("loan-denial", "r-1") is None
 
 
 def test_an_edited_row_is_not_handed_out(ten: Path, tamper: Callable[..., None]) -> None:

@@ -254,7 +254,7 @@ def test_a_ledger_that_fails_gives_no_answer(
     service: Service, lender: Any, ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
-    ledger._journal._disconnect()  # the next connection waits for a twentieth of a second only
+    ledger._book._disconnect()  # the next connection waits for a twentieth of a second only
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answer = ask(service, lender.BAD)

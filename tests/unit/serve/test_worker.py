@@ -238,10 +238,29 @@ def test_what_has_begun_is_answered_before_the_worker_stops(
     assert all(read_record(worker.ledger, record_id) for record_id in answered)
 
 
+def test_workers_share_a_ledger_and_decide_a_request_once(
+    lender: Any, people: Any, package: Package, tmp_path: Path
+) -> None:
+    people.install(package, store=PackageStore(tmp_path / "store"))
+    place = {"store": tmp_path / "store", "people": people, "ledger": tmp_path / "ledger.db"}
+    with lender.Worker(**place) as one, lender.Worker(**place) as other:
+        first = one.decide(lender.BAD, request_id="r1")
+        assert other.decide(lender.BAD, request_id="r1").body == first.body
+        assert other.decide(lender.GOOD, request_id="r1").status == 409
+        assert other.get(f"/v1/models/{lender.NAME}/decisions?request_id=r1").body == first.body
+        told = one.get(f"/v1/decisions/{first.body['decision_id']}/explanation").body
+        assert (told["state"], told["reasons"]) == ("recorded", first.body["reasons"])
+        assert one.stop() == 0
+        assert other.stop() == 0
+    report = verify_ledger(tmp_path / "ledger.db", public_key=people.keys["ledger"].secret.public_key())
+    assert (report.records, report.problems) == (1, ())
+
+
 def test_a_worker_that_cannot_record_does_not_start(lender: Any, people: Any, package: Package, tmp_path: Path) -> None:
     people.install(package, store=PackageStore(tmp_path / "store"))
     place = {"store": tmp_path / "store", "people": people, "ledger": tmp_path / "ledger.db"}
-    with lender.Worker(**place), pytest.raises(AssertionError, match="another process writes this ledger"):
+    (tmp_path / "ledger.db").write_text("not a ledger, and long enough to be taken for one by nobody" * 100)
+    with pytest.raises(AssertionError, match="file is not a database"):
         lender.Worker(**place).start()
 
 

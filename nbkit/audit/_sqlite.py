@@ -1,0 +1,197 @@
+"""A ledger in a file of SQLite; several processes may append to one, each thread of them at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nbkit.audit import _schema
+from nbkit.audit._book import Row, Tree, repeated, root_of, rows_of
+from nbkit.audit._checkpoint import Checkpoint, key_id
+from nbkit.audit._entry import Entry
+from nbkit.audit._tree import Frontier
+from nbkit.errors import AuditError
+
+_COLUMNS = "(?, ?, ?, ?, ?, ?)"
+
+# Statements of few lengths are kept prepared.
+_ROWS_IN_A_STATEMENT = (64, 16, 4, 1)
+
+# A commit of another process takes about this long.
+_LOOK_AGAIN_SECONDS = 0.0005
+
+
+class SqliteBook:
+    """Appends to a file. Writers take turns by a lock beside it, which the kernel lets go of however one dies.
+
+    SQLite's own lock is polled with pauses of up to 100 ms, and would let one of several workers starve.
+    """
+
+    def __init__(self, path: Path, *, key: Ed25519PrivateKey, now: Callable[[], datetime]) -> None:
+        self._path = path
+        self._key_id = key_id(key.public_key())
+        self._now = now
+        self._tree = Tree(key, now=now)
+        self._connection: sqlite3.Connection | None = None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        name = path.with_name(path.name + ".lock")
+        self._lock = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with self._turn():
+                self._open()
+        except (sqlite3.Error, AuditError) as error:
+            self.close()
+            raise error if isinstance(error, AuditError) else _unwritable(path, error) from error
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self._tree.checkpoint
+
+    def append(self, entries: Sequence[Entry]) -> list[int | AuditError]:
+        """Write the entries in one transaction.
+
+        Returns the place of each, or why that one alone was refused.
+
+        Raises
+        ------
+        AuditError
+            Nothing was written: the disk is full, the file is locked or broken.
+        """
+        places: list[int | AuditError] | None = None
+        try:
+            with self._turn():
+                places = self._commit(self._connection or self._open(), entries)
+        except sqlite3.Error as error:
+            raise _unwritable(self._path, error) from error
+        finally:
+            if places is None:
+                # Whether the last commit reached the disk is unknown now: the next batch reads the file again.
+                self._disconnect()
+        return places
+
+    def close(self) -> None:
+        self._disconnect()
+        os.close(self._lock)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        gives_up = time.monotonic() + _schema.BUSY_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > gives_up:
+                    raise AuditError(f"{self._path}: another process holds this ledger") from error
+                time.sleep(_LOOK_AGAIN_SECONDS)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(sqlite3.Error):  # closing rolls back; a file that fails here has already failed above
+                self._connection.close()
+        self._connection = None
+
+    def _open(self) -> sqlite3.Connection:
+        connection = _schema.connect_to_write(self._path)
+        try:
+            if _schema.is_new(connection):
+                _schema.create(connection, key_id=self._key_id, now=self._now())
+            _schema.check_format(connection, path=self._path)
+            self._tree.ledger, begun_with = _schema.identity(connection, path=self._path)
+            if begun_with != self._key_id:
+                raise AuditError(f"{self._path}: expected the ledger's key {begun_with}, got {self._key_id}")
+            self._resume(connection)
+        except (sqlite3.Error, AuditError):
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _resume(self, connection: sqlite3.Connection) -> None:
+        def one(statement: str) -> Any:
+            return connection.execute(statement).fetchone()
+
+        self._tree.resume(
+            records=one("SELECT coalesce(max(seq), 0) FROM records")[0],
+            last=one("SELECT size, root, at, signature FROM checkpoints ORDER BY size DESC LIMIT 1"),
+            stored=one("SELECT size, nodes FROM frontier"),
+            place=self._path,
+        )
+
+    def _commit(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[int | AuditError]:
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("SELECT size FROM frontier").fetchone() != (self._tree.frontier.size,):
+            self._resume(connection)  # another process has appended
+        frontier = self._tree.frontier.copy()
+        rows = rows_of(entries, frontier)
+        try:
+            # One statement a commit, not one a record: each gives up the interpreter lock, and waits to have it back.
+            _insert(connection, rows)
+            places: list[int | AuditError] = [row[0] for row in rows]
+        except sqlite3.IntegrityError as error:
+            _raise_unless_repeated(error)
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            frontier = self._tree.frontier.copy()
+            places = _insert_one_by_one(connection, entries, frontier)
+        if frontier.size == self._tree.frontier.size:
+            connection.execute("ROLLBACK")
+            return places
+        checkpoint = self._tree.sign(frontier)
+        row = (checkpoint.size, root_of(checkpoint), checkpoint.at, bytes.fromhex(checkpoint.signature))
+        connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", row)
+        connection.execute("UPDATE frontier SET size = ?, nodes = ?", (frontier.size, frontier.to_bytes()))
+        connection.execute("COMMIT")
+        self._tree.grew(frontier, checkpoint)
+        return places
+
+
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    at = 0
+    for many in _ROWS_IN_A_STATEMENT:
+        # Only question marks are put into the statement.
+        statement = "INSERT INTO records VALUES " + ", ".join([_COLUMNS] * many)  # noqa: S608
+        while len(rows) - at >= many:
+            connection.execute(statement, [value for row in rows[at : at + many] for value in row])
+            at += many
+
+
+def _insert_one_by_one(
+    connection: sqlite3.Connection, entries: Sequence[Entry], frontier: Frontier
+) -> list[int | AuditError]:
+    """Insert what is new and refuse what is not, after a statement of many met a record that is there already."""
+    places: list[int | AuditError] = []
+    for entry in entries:
+        rows = rows_of([entry], frontier.copy())
+        try:
+            _insert(connection, rows)
+        except sqlite3.IntegrityError as error:
+            _raise_unless_repeated(error)
+            places.append(repeated(entry))
+        else:
+            frontier.append(rows[0][4])
+            places.append(rows[0][0])
+    return places
+
+
+def _raise_unless_repeated(error: sqlite3.IntegrityError) -> None:
+    if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
+        raise error
+
+
+def _unwritable(path: Path, error: sqlite3.Error) -> AuditError:
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return AuditError(f"{path}: cannot be written: {error} ({name})")

@@ -1,0 +1,239 @@
+"""While the ledger cannot take records, those that may wait are durable in a local file and move when it is back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nbkit.audit import Ledger, read_records, verify_ledger
+from nbkit.audit import _journal as journal_module
+from nbkit.audit import _ledger as ledger_module
+from nbkit.audit._entry import Entry, entry_of
+from nbkit.audit._journal import JOURNALED_TWICE, Journal
+from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
+from nbkit.records import AuditRecord
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+MakeRecord = Callable[..., AuditRecord]
+KEY = bytes(32)
+
+
+class Outage:
+    """Stands before a book and says no while it is on."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._append = ledger._book.append
+        self.on = True
+        ledger._book.append = self  # type: ignore[method-assign, assignment]
+
+    def __call__(self, entries: list[Entry]) -> list[int | AuditError]:
+        if self.on:
+            raise AuditError("the database is gone")
+        return self._append(entries)
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "_RETRY_SECONDS", 0.02)
+
+
+@pytest.fixture
+def waits(tmp_path: Path) -> Path:
+    return tmp_path / "journals" / "loans.journal"
+
+
+@pytest.fixture
+def ledger(path: Path, waits: Path, key: Ed25519PrivateKey) -> Iterator[Ledger]:
+    with Ledger.open(path, key=key, now=lambda: NOON, journal=waits) as opened:
+        yield opened
+
+
+def post(ledger: Ledger, *records: AuditRecord, may_wait: bool = True) -> list[object]:
+    """Return the places of records, or what went wrong."""
+    told: dict[str, object] = {}
+    done = threading.Event()
+
+    def tell(outcomes: object) -> None:
+        told.update(outcomes)  # type: ignore[call-overload]
+        if len(told) == len(records):
+            done.set()
+
+    for record in records:
+        ledger.post(record, ticket=record.id, tell=tell, may_wait=may_wait)
+    assert done.wait(10)
+    return [told[record.id] for record in records]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.005)
+
+
+def test_records_wait_in_the_journal_and_move_when_the_ledger_is_back(
+    ledger: Ledger, path: Path, waits: Path, key: Ed25519PrivateKey, make_record: MakeRecord
+) -> None:
+    outage = Outage(ledger)
+    assert post(ledger, make_record(1)) == [0]
+    assert post(ledger, make_record(2)) == [0]
+    assert ledger.journaled == 2
+    assert ledger.find("loan-denial", "r-1") == make_record(1)
+    assert ledger.read("d-2") == make_record(2)
+    assert ledger.find("loan-denial", "r-9") is None
+    assert ledger.read("d-9") is None
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    assert not waits.exists()
+    assert post(ledger, make_record(3)) == [3]
+    assert [record.id for record in read_records(path)] == ["d-3", "d-2", "d-1"]
+    assert verify_ledger(path, public_key=key.public_key()).problems == ()
+
+
+def test_what_may_not_wait_hears_that_the_ledger_is_gone(ledger: Ledger, make_record: MakeRecord) -> None:
+    outage = Outage(ledger)
+    (refused,) = post(ledger, make_record(1), may_wait=False)
+    assert "the database is gone" in str(refused)
+    assert post(ledger, make_record(2)) == [0]
+    (behind,) = post(ledger, make_record(3), may_wait=False)
+    assert isinstance(behind, AuditError)
+    outage.on = False
+
+
+def test_a_request_that_waits_is_not_recorded_twice(ledger: Ledger, make_record: MakeRecord) -> None:
+    Outage(ledger)
+    post(ledger, make_record(1))
+    (again,) = post(ledger, make_record(2, request_id="r-1"))
+    assert isinstance(again, AlreadyRecordedError)
+    entries = [
+        ledger_module._Waiting(entry=entry_of(make_record(n, request_id="r-7")), ticket=n, tell=print, may_wait=True)
+        for n in (3, 4)
+    ]
+    first, second = ledger._set_aside(entries, AuditError("gone"))
+    assert first == 0
+    assert isinstance(second, AlreadyRecordedError)
+
+
+def test_what_a_process_left_behind_is_drained_by_the_next(
+    path: Path, waits: Path, key: Ed25519PrivateKey, make_record: MakeRecord
+) -> None:
+    first = Ledger.open(path, key=key, now=lambda: NOON, journal=waits)
+    Outage(first)
+    post(first, make_record(1), make_record(2))
+    first.close()
+    assert waits.exists()
+    with Ledger.open(path, key=key, now=lambda: NOON, journal=waits) as second:
+        wait_until(lambda: not second.journaled)
+    assert {record.id for record in read_records(path)} == {"d-1", "d-2"}
+
+
+def test_what_was_committed_unknown_to_the_writer_is_not_written_again(
+    ledger: Ledger, path: Path, make_record: MakeRecord
+) -> None:
+    post(ledger, make_record(1))
+    outage = Outage(ledger)
+    journal = ledger._journal
+    assert journal is not None
+    journal.append([entry_of(make_record(1))])  # the commit was acknowledged to nobody
+    post(ledger, make_record(2))
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    assert [record.id for record in read_records(path)] == ["d-2", "d-1"]
+
+
+def test_an_answer_that_another_worker_gave_too_is_kept_beside_it(
+    ledger: Ledger, path: Path, make_record: MakeRecord
+) -> None:
+    outage = Outage(ledger)
+    post(ledger, make_record(1))
+    outage._append([entry_of(make_record(2, request_id="r-1"))])  # the other worker's
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    kept, other = read_records(path)
+    assert (other.id, other.request_id) == ("d-2", "r-1")
+    assert (kept.id, kept.request_id, kept.tags[JOURNALED_TWICE]) == ("d-1", "d-1:journal", "r-1")
+
+
+def test_a_journal_that_cannot_be_written_answers_nobody(
+    ledger: Ledger, waits: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage = Outage(ledger)
+    post(ledger, make_record(1))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        refused, alone = post(ledger, make_record(2)) + post(ledger, make_record(3), may_wait=False)
+    assert "and the journal: " in str(refused)
+    assert "No space left on device" in str(refused)
+    assert "and the journal" not in str(alone)
+    # Nothing of what was refused may be found later.
+    assert waits.read_bytes().count(b"\n") == 2
+    assert post(ledger, make_record(4)) == [0]
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+
+
+def test_a_journal_reads_back_whole_records_and_drops_a_torn_one(waits: Path, make_record: MakeRecord) -> None:
+    journal = Journal(waits, key=KEY)
+    journal.append([entry_of(make_record(1)), entry_of(make_record(2))])
+    journal.close()
+    whole = waits.read_bytes()
+    waits.write_bytes(whole + whole.splitlines()[-1][:-7])
+    again = Journal(waits, key=KEY)
+    assert [entry.id for entry in again.waiting(9)] == ["d-1", "d-2"]
+    assert waits.read_bytes() == whole
+    again.drained(again.waiting(1))
+    assert waits.exists()
+    again.drained(again.waiting(1))
+    assert not waits.exists()
+    again.close()
+
+
+def test_an_edited_journal_is_refused(waits: Path, path: Path, key: Ed25519PrivateKey, make_record: MakeRecord) -> None:
+    journal = Journal(waits, key=KEY)
+    journal.append([entry_of(make_record(1))])
+    journal.close()
+    waits.write_bytes(waits.read_bytes().replace(b"refer", b"approve"))
+    with pytest.raises(LedgerTamperedError, match="record 1: edited"):
+        Journal(waits, key=KEY)
+    waits.write_bytes(b"something else\n")
+    with pytest.raises(AuditError, match="expected 'nbkit journal 1' in its first line"):
+        Ledger.open(path, key=key, now=lambda: NOON, journal=waits)
+
+
+def test_each_process_has_a_journal_of_its_own(waits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = Journal(waits, key=KEY), Journal(waits, key=KEY)
+    assert [journal._path.name for journal in (one, two)] == ["loans.journal", "loans-2.journal"]
+    monkeypatch.setattr(journal_module, "_MOST_JOURNALS", 2)
+    with pytest.raises(AuditError, match="2 workers hold a journal here"):
+        Journal(waits, key=KEY)
+    one.close()
+    two.close()
+
+
+def test_only_what_the_database_says_is_an_error_of_the_ledger(ledger: Ledger, path: Path) -> None:
+    class Broken:
+        def execute(self, *_: object) -> None:
+            raise KeyError("a fault of ours")
+
+        def close(self) -> None:
+            raise KeyError("again")
+
+    ledger._finder._reader = Broken()  # type: ignore[assignment]
+    with pytest.raises(KeyError, match="a fault of ours"):
+        ledger.find("loan-denial", "r-1")
+    ledger._finder.close()
+    path.unlink()
+    with pytest.raises(AuditError, match="expected a ledger, got no such file"):
+        ledger.find("loan-denial", "r-1")
