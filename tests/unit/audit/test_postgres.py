@@ -136,7 +136,7 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(key: Ed25
 @pytest.mark.parametrize("table", ["records", "checkpoints", "ledger"])
 def test_rows_cannot_be_changed_or_deleted_by_mistake(eight: str, table: str) -> None:
     column = {"records": "seq = seq", "checkpoints": "size = size", "ledger": "id = id"}[table]
-    update = f"UPDATE {{}} SET {column}"
+    update = f"UPDATE {{}} SET {column}"  # noqa: S608
     with psycopg.connect(eight, autocommit=True) as connection:
         for statement in ("DELETE FROM {}", update, "TRUNCATE {}"):
             with pytest.raises(psycopg.errors.RaiseException, match="the ledger is append-only"):
