@@ -96,12 +96,13 @@ def evaluate(name: str, *, as_json: bool) -> None:
 @click.command()
 @name_argument
 @click.option("--sample", default=500, show_default=True, help="Rows to explain and check.")
+@click.option("--pdf/--no-pdf", default=True, show_default=True, help="Print it too, where the machine has a Chromium.")
 @json_option
-def explain(name: str, *, sample: int, as_json: bool) -> None:
+def explain(name: str, *, sample: int, pdf: bool, as_json: bool) -> None:
     """Write the rationale document of the latest package of NAME."""
     use_case = lifecycle.open_use_case(name, base=Path.cwd())
     with bar("explain") as progress:
-        result = lifecycle.explain(use_case, settings=settings(), now=now(), sample=sample, progress=progress)
+        result = lifecycle.explain(use_case, settings=settings(), now=now(), sample=sample, pdf=pdf, progress=progress)
     show(result, as_json=as_json)
 
 

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
     from nbkit.lifecycle._demo import demo
+    from nbkit.lifecycle._explain import explain
     from nbkit.lifecycle._gate import gate, known_targets
     from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
-    from nbkit.lifecycle._judge import evaluate, explain, write_golden_case, write_reason
+    from nbkit.lifecycle._judge import evaluate, write_golden_case
     from nbkit.lifecycle._keys import make_key
     from nbkit.lifecycle._package import close_run, open_run, package
     from nbkit.lifecycle._promote import approve, promote, rollback
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
+    from nbkit.lifecycle._reasons import write_reason
     from nbkit.lifecycle._register import register
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
@@ -93,7 +95,9 @@ _HOMES = {
     "_canary": ("canary",),
     "_demo": ("demo",),
     "_gate": ("gate", "known_targets"),
-    "_judge": ("evaluate", "explain", "write_golden_case", "write_reason"),
+    "_explain": ("explain",),
+    "_judge": ("evaluate", "write_golden_case"),
+    "_reasons": ("write_reason",),
     "_package": ("close_run", "open_run", "package"),
     "_promote": ("approve", "promote", "rollback"),
     "_register": ("register",),

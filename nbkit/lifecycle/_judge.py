@@ -1,8 +1,7 @@
-"""Judge a package: evaluation, golden cases, explanation, people's reasons."""
+"""Judge a package: its evaluation, and golden cases."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,7 +21,6 @@ from nbkit.settings import Settings
 
 if TYPE_CHECKING:
     from nbkit.evaluate import EvaluationResult, GoldenCase
-    from nbkit.rationale import Explanation, Rationale
 
 
 def write_golden_case(use_case: UseCase, *, case_id: str, why: str, body: str) -> GoldenCase:
@@ -110,7 +108,7 @@ def evaluate(
 
     contract = use_case.contract
     build = use_case.build(run_id) if run_id else use_case.latest_build()
-    candidate = _packaged(build, contract.name)
+    candidate = packaged(build, contract.name)
     cases = load_cases(use_case.directory, contract=contract)
     expected = load_expectations(use_case.directory, contract=contract, cases=cases)
     champion = verified_champion(contract.name, settings=settings, now=now)
@@ -149,132 +147,14 @@ def evaluate(
     )
 
 
-def _packaged(build: Build, name: str) -> Package:
-    if not (build.package / "manifest.json").exists():
-        raise UsageError(f"{name}: run {build.run_id} has no package yet", next_step="%nbkit package model")
-    return load_package(build.package)
-
-
-def write_reason(use_case: UseCase, *, kind: str, text: str, run_id: str, now: datetime) -> None:
-    """Keep what a person wrote about a choice, where the choice was made; the last word on a kind counts.
-
-    Raises
-    ------
-    RationaleError
-        Unknown kind or empty text.
-    """
-    from nbkit.rationale import Reason
-
-    reason = Reason(kind=kind, text=text, written_at=now)
-    build = use_case.build(run_id)
-    kept = [line for line in read_reasons(build) if line["kind"] != reason.kind]
-    kept.append({"kind": reason.kind, "text": reason.text, "written_at": now.isoformat()})
-    write_atomically(build.reasons, content=("".join(json.dumps(line) + "\n" for line in kept)).encode())
-
-
-def read_reasons(build: Build) -> list[dict[str, str]]:
-    """Return the reasons of a build as they were written."""
-    if not build.reasons.exists():
-        return []
-    return [json.loads(line) for line in build.reasons.read_text(encoding="utf-8").splitlines()]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explained(Result):
-    """The rationale document of a package."""
-
-    name: str
-    run_id: str
-    verdict: str
-    importance: tuple[tuple[str, float], ...]
-    checked_rows: int
-    failed_rows: int
-    largest_error: float
-    missing: tuple[str, ...]
-    stale: tuple[str, ...]
-    document: Path
-    rationale: Rationale | None = field(default=None, repr=False)
-
-    def view(self) -> View:
-        """Return what a person is shown."""
-        shown = tuple((name, f"{value:.4f}") for name, value in self.importance[:10])
-        guard = (
-            f"{self.checked_rows} rows, largest error {self.largest_error:.1e}, {self.failed_rows} explained otherwise"
-        )
-        return View(
-            headline=f"{self.name}: {self.verdict}",
-            facts=[
-                ("document", str(self.document)),
-                ("checked against the model", guard),
-                ("reasons missing", ", ".join(self.missing) or "none"),
-                ("reasons stale", "; ".join(self.stale) or "none"),
-            ],
-            tables=[Table(columns=("input", "mean |log-odds|"), rows=shown, title="What moves the score")],
-            next_step=f"nbkit register {self.name}",
-        )
-
-
-def explain(
-    use_case: UseCase,
-    *,
-    settings: Settings,
-    now: datetime,
-    run_id: str = "",
-    sample: int = 500,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Explained:
-    """Write the rationale document of the latest package, with its explanation checked row by row.
+def packaged(build: Build, name: str) -> Package:
+    """Return the package of a build.
 
     Raises
     ------
     UsageError
-        The package has not been evaluated.
+        There is none.
     """
-    from nbkit.evaluate import load_cases
-    from nbkit.rationale import Reason, explain_package, write_rationale
-
-    contract = use_case.contract
-    build = use_case.build(run_id) if run_id else use_case.latest_build()
-    candidate = _packaged(build, contract.name)
-    evaluation = build.read_json("evaluation.json")
-    if not evaluation:
-        raise UsageError(f"{contract.name}: not evaluated yet", next_step=f"nbkit evaluate {contract.name}")
-    cases = load_cases(use_case.directory, contract=contract)
-    explanation: Explanation = explain_package(
-        candidate, cases.frame, sample=sample, seed=seed, progress=progress or no_progress
-    )
-    reasons = [
-        Reason(kind=line["kind"], text=line["text"], written_at=datetime.fromisoformat(line["written_at"]))
-        for line in read_reasons(build)
-    ]
-    registry = Registry(settings)
-    written = write_rationale(
-        candidate,
-        evaluation=evaluation,
-        explanation=explanation,
-        reasons=reasons,
-        alternatives=build.read_json("alternatives.json"),
-        links={"run": registry.run_link(build.run_id)},
-        now=now,
-    )
-    document = build.directory / "rationale.html"
-    write_atomically(document, content=written.html.encode())
-    write_atomically(build.rationale, content=written.to_json().encode())
-    write_atomically(build.directory / "rationale.md", content=written.markdown.encode())
-    registry.log_file(build.run_id, document)
-    registry.log_file(build.run_id, build.rationale)
-    registry.describe_run(build.run_id, written.markdown)
-    return Explained(
-        name=contract.name,
-        run_id=build.run_id,
-        verdict=written.verdict,
-        importance=tuple(explanation.importance.items()),
-        checked_rows=explanation.rows,
-        failed_rows=explanation.failed_rows,
-        largest_error=explanation.max_error,
-        missing=written.missing,
-        stale=written.stale,
-        document=document,
-        rationale=written,
-    )
+    if not (build.package / "manifest.json").exists():
+        raise UsageError(f"{name}: run {build.run_id} has no package yet", next_step="%nbkit package model")
+    return load_package(build.package)

@@ -248,5 +248,6 @@ def _thresholds(
         "expected_cost": float(choice.expected_cost),
         "rows": len(validation),
         "curve": [[float(threshold), float(cost)] for threshold, cost in choice.curve],
+        "plus_minus_20": {name: dict(shifted) for name, shifted in choice.plus_minus_20.items()},
     }
     return choice.thresholds, facts

@@ -90,7 +90,12 @@ class NbkitMagics(Magics):
             "case": lambda: self._case(given, cell),
             "cases": lambda: run_cases(self._use_case(), given, frame=self._frame, settings=settings),
             "rationale": lambda: lifecycle.write_reason(
-                self._use_case(), kind=given.kind, text=cell.strip(), run_id=self._run(), now=now
+                self._use_case(),
+                kind=given.kind,
+                text=cell.strip(),
+                run_id=self._run(),
+                now=now,
+                confirmed=given.confirmed,
             ),
         }
         return verbs[call.verb]()
@@ -169,6 +174,7 @@ class NbkitMagics(Magics):
                 now=datetime.now(UTC),
                 run_id=self._run_id,
                 sample=given.sample,
+                pdf=not given.no_pdf,
                 progress=progress,
             )
 

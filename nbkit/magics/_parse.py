@@ -91,6 +91,7 @@ def _package(parser: _Parser) -> None:
 def _explain(parser: _Parser) -> None:
     _name(parser)
     parser.add_argument("--sample", type=int, default=500, help="rows to explain and check")
+    parser.add_argument("--no-pdf", action="store_true", help="do not print the document, even where a Chromium is")
 
 
 def _run(parser: _Parser) -> None:
@@ -136,6 +137,9 @@ def _cases(parser: _Parser) -> None:
 
 def _rationale(parser: _Parser) -> None:
     parser.add_argument("kind", help="architecture, data, feature, threshold, exclusion or limit")
+    parser.add_argument(
+        "--confirmed", default="", help="day on which a person read an old text again, such as 2027-01-31"
+    )
 
 
 VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbkit.package import ReasonBook, load_reasons
+from nbkit.rationale._claims import contradictions
 from nbkit.rationale._document import RATIONALE_FORMAT, Rationale, write_rationale
 from nbkit.rationale._explain import explain_package
 from nbkit.rationale._explanation import (
@@ -14,11 +15,14 @@ from nbkit.rationale._explanation import (
     Stability,
     Trial,
 )
-from nbkit.rationale._reason import REASON_KINDS, Reason, contradictions, render_reason
+from nbkit.rationale._pdf import find_browser, print_pdf
+from nbkit.rationale._reason import REASON_KINDS, Cited, Reason, changed_figures, cited_figures, render_reason
+from nbkit.rationale._source import known_facts
 
 __all__ = [
     "RATIONALE_FORMAT",
     "REASON_KINDS",
+    "Cited",
     "Dependence",
     "Explanation",
     "Interaction",
@@ -29,9 +33,14 @@ __all__ = [
     "SliceExplanation",
     "Stability",
     "Trial",
+    "changed_figures",
+    "cited_figures",
     "contradictions",
     "explain_package",
+    "find_browser",
+    "known_facts",
     "load_reasons",
+    "print_pdf",
     "render_reason",
     "write_rationale",
 ]

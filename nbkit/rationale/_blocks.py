@@ -22,12 +22,13 @@ class Bullets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rows of text; columns whose cells are figures are aligned to the right."""
+    """Rows of text; columns whose cells are figures are aligned to the right. A wide one fills the page."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     figures: frozenset[int] = field(default_factory=frozenset)
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

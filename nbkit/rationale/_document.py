@@ -12,7 +12,7 @@ import jinja2
 
 from nbkit.errors import RationaleError
 from nbkit.package import Package
-from nbkit.rationale import _model_sections, _result_sections, _use_sections
+from nbkit.rationale import _data_sections, _explanation_sections, _model_sections, _result_sections, _use_sections
 from nbkit.rationale._blocks import Block, Paragraph, Section
 from nbkit.rationale._explanation import Explanation
 from nbkit.rationale._facts import find, mapping, number, percent
@@ -135,18 +135,23 @@ def sections(source: Source) -> tuple[Section, ...]:
     """Return the chapters in the order in which a reviewer asks for them."""
     return (
         _model_sections.purpose(source),
-        _model_sections.data(source),
+        _model_sections.ownership(source),
+        _data_sections.data(source),
         _model_sections.features(source),
         _model_sections.architecture(source),
+        _data_sections.training(source),
         _result_sections.performance(source),
         _result_sections.threshold(source),
-        _result_sections.explanation(source),
+        _explanation_sections.explanation(source),
+        _explanation_sections.trust(source),
         _result_sections.reason_codes(source),
         _result_sections.fairness(source),
         _use_sections.limits(source),
         _use_sections.monitoring(source),
+        _use_sections.fallback(source),
         _use_sections.change(source),
-        _use_sections.reproduction(source),
+        _use_sections.approvals(source),
+        _data_sections.reproduction(source),
         _use_sections.words(source),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -76,6 +77,19 @@ class FittedModel:
     def single_precision(self) -> bool:
         """Whether the model adds up float32 leaves in float32."""
         return self.family == _XGBOOST
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """What the predictor was set to, where that is not its default."""
+        settings: dict[str, object] = getattr(self.last, "get_params", dict)()
+        defaults = {
+            name: parameter.default for name, parameter in inspect.signature(type(self.last)).parameters.items()
+        }
+        return {
+            name: value
+            for name, value in sorted(settings.items())
+            if isinstance(value, bool | int | float | str | list | tuple | None) and value != defaults.get(name)
+        }
 
     def answers(self, frame: Mapping[str, Any]) -> Floats:
         """Return the model's log-odds of the positive class, or its probability where it has none, shape (rows,)."""

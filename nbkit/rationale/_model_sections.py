@@ -1,4 +1,4 @@
-"""The chapters on what the model is: purpose, data, features, architecture."""
+"""The chapters on what the model is: purpose, owner, features, architecture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from nbkit.contract import Input
 from nbkit.rationale._blocks import Block, Pairs, Paragraph, Section, Table
-from nbkit.rationale._facts import Facts, figure, find, mapping, number, percent, size, text
+from nbkit.rationale._facts import Facts, figure, mapping, number, percent, plain, size, text
 from nbkit.rationale._source import Source
 
 _DIRECTION = {"increasing": "rises", "decreasing": "falls", None: "free"}
@@ -23,35 +23,22 @@ def purpose(source: Source) -> Section:
         f"The score is the probability that {contract.target.meaning}. From {figure(thresholds.decline)} the answer is"
         f" decline, from {figure(thresholds.refer)} a person looks, below it is approve."
     )
-    pairs = {
-        "Owner": f"{contract.owner.primary}, {contract.owner.team}; deputy {contract.owner.deputy}",
-        "Impact": f"{contract.impact}; {_approvers(contract.approvals_needed)} every move, never the submitter",
-        "Jurisdictions": ", ".join(contract.jurisdictions),
-        "One row is": f"one {contract.entity}",
-        "A label counts after": f"{contract.target.label_delay_days} days",
-    }
+    pairs = {"Jurisdictions": ", ".join(contract.jurisdictions), "One row is": f"one {contract.entity}"}
     blocks: tuple[Block, ...] = (Paragraph(text=contract.purpose), Paragraph(text=decisions), Pairs(items=pairs))
     return Section(name="purpose", title="Purpose and scope", blocks=blocks)
 
 
-def data(source: Source) -> Section:
-    """Say which rows made the model and which judge it."""
-    facts = source.facts
-    cases, positives = number(facts, "case_set.cases"), number(facts, "case_set.positives")
-    share = f" ({percent(positives / cases)} positive)" if cases and positives is not None else ""
+def ownership(source: Source) -> Section:
+    """Say who answers for the model, and who does when that person is gone."""
+    owner, contract = source.contract.owner, source.contract
     pairs = {
-        "Training rows": figure(find(facts, "data.rows")),
-        "Training digest": text(facts, "data.digest"),
-        "Judged on": f"{figure(find(facts, 'case_set.cases'))} frozen cases{share}",
-        "Case set": text(facts, "case_set.reference") or text(facts, "case_set.digest"),
-        "Packaged": text(source.package.manifest, "created_at")[:10],
+        "Owner": f"{owner.primary}, {owner.team}",
+        "Deputy": f"{owner.deputy}, who answers when {owner.primary} is gone",
+        "Impact": f"{contract.impact}: {_approvers(contract.approvals_needed)} every move, never the submitter",
+        "Alerts go to": owner.primary if contract.monitor.alert == "owner" else contract.monitor.alert,
+        "Way to production": " → ".join(stage.value for stage in contract.rollout.path),
     }
-    note = (
-        "The digests are over the content: one changed value changes them. Rows themselves are kept neither here nor in"
-        " the package. nbkit does not know which period they cover; that belongs into the reason above."
-    )
-    blocks: tuple[Block, ...] = (*source.write("data"), Pairs(items=pairs), Paragraph(text=note))
-    return Section(name="data", title="Data", blocks=blocks)
+    return Section(name="ownership", title="Owner and deputy", blocks=(Pairs(items=pairs),))
 
 
 def features(source: Source) -> Section:
@@ -79,27 +66,24 @@ def features(source: Source) -> Section:
     )
     outside = ", ".join(attribute.name for attribute in source.contract.protected)
     never = f"Never inputs, and used only to measure fairness: {outside}." if outside else "No attribute is protected."
-    blocks: tuple[Block, ...] = (*source.write("feature"), table, Paragraph(text=never), *source.write("exclusion"))
+    blocks: tuple[Block, ...] = (
+        *source.write("feature"),
+        table,
+        Paragraph(text=_group_note(source)),
+        Paragraph(text=never),
+        *source.write("exclusion"),
+    )
     return Section(name="features", title="Features", blocks=blocks)
 
 
 def architecture(source: Source) -> Section:
-    """Say what kind of model it is, what else was tried, and how it was trained."""
-    manifest = source.package.manifest
+    """Say what kind of model it is, and what else was tried."""
     blocks: list[Block] = [*source.write("architecture")]
     blocks.append(Paragraph(text=_served(source)))
     if source.alternatives:
         blocks.append(_alternatives(source.alternatives))
     else:
         blocks.append(Paragraph(text="No measured alternative is recorded."))
-    settings = {
-        **{name: _setting(value) for name, value in mapping(manifest, "parameters").items()},
-        **{f"seed: {name}": _setting(value) for name, value in mapping(manifest, "seeds").items()},
-    }
-    if settings:
-        caption = "Parameters and seeds of the training"
-        rows = tuple(settings.items())
-        blocks.append(Table(columns=("Parameter", "Value"), rows=rows, caption=caption, figures=frozenset({1})))
     return Section(name="architecture", title="Architecture and alternatives", blocks=tuple(blocks))
 
 
@@ -138,6 +122,18 @@ def _missing(source: Source, column: Input) -> str:
     return "none" if not gaps else percent(gaps / rows)
 
 
+def _group_note(source: Source) -> str:
+    groups = source.explanation.groups
+    threshold = plain(source.contract.explain.group_correlation)
+    if not groups:
+        return f"No two inputs correlate at {threshold} or more, so each is reported on its own."
+    told = "; ".join(f"{name.replace('+', ', ')} ({figure(size)} together)" for name, size in groups.items())
+    return (
+        f"Inputs that correlate at {threshold} or more are one group, because a model may use either in the other's"
+        f" place: {told}. How much a member moves the score on its own says little; the group's figure does."
+    )
+
+
 def _effect(source: Source, column: Input) -> str:
     explanation = source.explanation
     size = explanation.importance.get(column.name, 0.0)
@@ -154,10 +150,6 @@ def _effect(source: Source, column: Input) -> str:
         return "no single direction"
     strength = "" if abs(trend) > 0.8 else "mostly "
     return f"{strength}{'rises' if trend > 0 else 'falls'}"
-
-
-def _setting(value: object) -> str:
-    return "none" if value is None else str(value)
 
 
 def _approvers(count: int) -> str:

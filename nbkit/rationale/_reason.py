@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
+from typing import Self
 
 from nbkit.errors import RationaleError
 from nbkit.rationale._facts import Facts, figure, find, number
 
-__all__ = ["REASON_KINDS", "Reason", "contradictions", "render_reason"]
+__all__ = ["REASON_KINDS", "Cited", "Reason", "changed_figures", "cited_figures", "render_reason"]
 
 REASON_KINDS = {
     "architecture": "Why this kind of model",
@@ -22,21 +23,47 @@ REASON_KINDS = {
     "limit": "Where the model must not be used",
 }
 
-_CITED = re.compile(r"\{\{\s*([A-Za-z_][\w.\-]*)\s*\}\}")
-_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:\s?%)?")
+_CITED = re.compile(r"\{\{\s*([A-Za-z_][\w.\- ]*?)\s*\}\}")
 
-# How people write the metrics; the metric's own name, with or without underscores, is always understood.
-_SPOKEN = {
-    "auc": ("roc auc", "area under the curve"),
-    "average_precision": ("pr auc",),
-    "brier": ("brier score",),
-    "ece": ("calibration error",),
-    "ks": ("kolmogorov-smirnov",),
-    "expected_cost": ("cost per case", "cost a case"),
-}
 
-# A figure belongs to the metric that was named at most this many characters before it, in the same sentence.
-_REACH = 30
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cited:
+    """One figure that a reason cites.
+
+    Parameters
+    ----------
+    value : float or str
+        As it was.
+    low, high : float or None
+        Its interval, if it has one.
+    run : bool
+        Whether it was seen in this very run; otherwise in an earlier one, where the same text was written.
+    """
+
+    value: float | str
+    low: float | None = None
+    high: float | None = None
+    run: bool = True
+
+    @classmethod
+    def read(cls, values: Mapping[str, object], *, run: bool) -> Self:
+        """Read what `dataclasses.asdict` gave, back from JSON.
+
+        Parameters
+        ----------
+        values : mapping
+            ``value``, and perhaps ``low`` and ``high``.
+        run : bool
+            Whether it was seen in this very run.
+
+        Returns
+        -------
+        Cited
+            As it was.
+        """
+        value = values.get("value")
+        known = value if isinstance(value, int | float | str) else ""
+        return cls(value=known, low=number(values, "low"), high=number(values, "high"), run=run)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +78,8 @@ class Reason:
         Paragraphs; ``{{ metrics.auc }}`` is filled in from the evaluation's facts.
     written_at : datetime
         Aware.
+    cited : mapping of str to Cited
+        The figures that it cited when it was written; those that were not known then are absent.
 
     Raises
     ------
@@ -61,6 +90,7 @@ class Reason:
     kind: str
     text: str
     written_at: datetime
+    cited: Mapping[str, Cited] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in REASON_KINDS:
@@ -68,7 +98,7 @@ class Reason:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise RationaleError(
                 f"reason of kind {self.kind!r}: expected {', '.join(REASON_KINDS)}{hint}",
-                next_step="%%nbkit rationale --kind architecture",
+                next_step="%%nbkit rationale architecture",
             )
         if not self.text.strip():
             raise RationaleError(f"reason of kind {self.kind!r}: expected text, got none")
@@ -120,65 +150,68 @@ def render_reason(text: str, facts: Facts) -> str:
     return rendered
 
 
-def contradictions(text: str, facts: Facts, *, alternatives: Mapping[str, object] | None = None) -> tuple[str, ...]:
-    """Find figures written by hand that no measurement of the metric they name bears out.
+def cited_figures(text: str, facts: Facts) -> dict[str, Cited]:
+    """Return the figures that a text cites, as far as the facts hold them.
 
     Parameters
     ----------
     text : str
-        A reason as it was written; what it cites by ``{{ }}`` is right by construction.
+        With ``{{ dotted.path }}``.
     facts : mapping
-        The evaluation's facts: each metric's value and interval, and the champion's differences.
-    alternatives : mapping, optional
-        Other models that were tried, each with its figures; a text may quote these too.
+        The evaluation's facts, and those of the package.
+
+    Returns
+    -------
+    dict of str to Cited
+        By path.
+    """
+    found = {}
+    for path in dict.fromkeys(_CITED.findall(text)):
+        fact = find(facts, path)
+        value = fact.get("value") if isinstance(fact, Mapping) else fact
+        if isinstance(value, int | float | str):
+            found[path] = Cited(value=value, low=number(fact, "low"), high=number(fact, "high"))
+    return found
+
+
+def changed_figures(reason: Reason, facts: Facts) -> tuple[str, ...]:
+    """Find figures that a reason cites and that are no longer what they were when it was written.
+
+    In the same run any change counts that a reader would see. In a later run, whose notebook wrote the same text again
+    without anyone reading it, a figure has changed when it lies outside the interval that it had.
+
+    Parameters
+    ----------
+    reason : Reason
+        As it was written.
+    facts : mapping
+        As they are now.
 
     Returns
     -------
     tuple of str
         A sentence for each, empty when there is none.
-
-    Examples
-    --------
-    >>> contradictions("It reached an AUC of 0.85.", {"metrics": {"auc": {"value": 0.78}}})
-    ('says auc 0.85, measured 0.780',)
     """
-    plain = _CITED.sub("·", text)
-    found = []
-    for metric in _metrics(facts):
-        allowed = [number(facts, f"metrics.{metric}.{part}") for part in ("value", "low", "high")]
-        for model in (alternatives or {}).values():
-            allowed += [number(model, metric), number(model, f"{metric}.value")]
-        known = [value for value in allowed if value is not None]
-        wrong = [w for w in _claims(plain, metric=metric) if not any(_agrees(w, value) for value in known)]
-        found += [f"says {metric} {written}, measured {figure(known[0])}" for written in wrong if known]
+    now, found = cited_figures(reason.text, facts), []
+    for path, then in reason.cited.items():
+        if path not in now:
+            continue  # render_reason names what is not there
+        value = now[path].value
+        if then.run:
+            moved = _shown(then.value) != _shown(value)
+        else:
+            known = isinstance(value, int | float) and then.low is not None and then.high is not None
+            moved = known and not float(then.low or 0.0) <= float(value) <= float(then.high or 0.0)
+        if moved:
+            day = reason.written_at.date().isoformat()
+            found.append(
+                f"cites {path}, which was {_shown(then.value)} when it was written ({day}) and is {_shown(value)} now"
+            )
     return tuple(found)
 
 
-def _metrics(facts: Facts) -> Iterator[str]:
-    metrics = find(facts, "metrics")
-    if isinstance(metrics, Mapping):
-        yield from map(str, metrics)
-
-
-def _claims(text: str, *, metric: str) -> Iterator[str]:
-    """Yield the figures that follow a metric's name within a sentence."""
-    names = "|".join(re.escape(name) for name in {metric, metric.replace("_", " "), *_SPOKEN.get(metric, ())})
-    for match in re.finditer(rf"(?<![\w-])(?:{names})(?![\w-])", text, re.IGNORECASE):
-        # A sentence ends at a full stop that no digit follows.
-        reach = re.split(r"[.;:!?\n](?!\d)", text[match.end() : match.end() + _REACH])[0]
-        claim = _NUMBER.search(reach)
-        # Another name in between owns the figure: "AUC and Brier score 0.11".
-        if claim and not re.search(r"\b(?:and|or|·)\b|·|,", reach[: claim.start()]):
-            yield claim.group(0)
-
-
-def _agrees(written: str, value: float) -> bool:
-    """Whether a measured value, rounded as the figure is written, is that figure."""
-    share = written.endswith("%")
-    digits = written.rstrip("% ").replace(",", "")
-    decimals = len(digits.partition(".")[2])
-    # Half a unit of the last written digit, and a little for the binary fraction.
-    return abs(float(digits) - value * (100 if share else 1)) <= 0.5 * 10.0**-decimals + 1e-9
+def _shown(value: object) -> str:
+    return figure(value) if isinstance(value, int | float) else str(value)
 
 
 def _nearest(path: str, facts: Facts) -> str:

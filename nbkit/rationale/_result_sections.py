@@ -1,11 +1,13 @@
-"""The chapters on what was measured: performance, thresholds, what moves the score, reasons, fairness."""
+"""The chapters on what was measured: performance, thresholds, reasons, fairness."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nbkit.rationale._blocks import Block, Figure, Paragraph, Section, Table
-from nbkit.rationale._facts import Facts, entries, figure, find, mapping, number, percent, plain, size, text
+from nbkit.rationale._facts import Facts, entries, figure, find, mapping, number, percent, plain, text
 from nbkit.rationale._fair_sections import fairness_blocks
-from nbkit.rationale._figures import cost_figure, dependence_figure, importance_figure
+from nbkit.rationale._figures import cost_figure
 from nbkit.rationale._source import Source
 from nbkit.rationale._verdict import groups, interval
 
@@ -24,6 +26,7 @@ METRICS = {
 }
 _SHARES = ("approval_rate", "refer_rate", "decline_rate")
 _MOST_SLICES = 30
+_MOST_FOUND = 8
 
 
 def performance(source: Source) -> Section:
@@ -58,6 +61,7 @@ def performance(source: Source) -> Section:
     slices = entries(source.result, "slices")
     if slices:
         blocks.append(_slices(slices))
+    blocks += _searched(source)
     return Section(name="performance", title="Performance", blocks=tuple(blocks))
 
 
@@ -88,36 +92,8 @@ def threshold(source: Source) -> Section:
         picture = cost_figure(points, marks={"decline": thresholds.decline}, currency=costs.currency)
         caption = "The lowest cost per validation row that each decline threshold allows, with the chosen one marked"
         blocks.append(Figure(pictures=(picture,), caption=caption))
+    blocks += _sensitivity(source, mapping(chosen, "plus_minus_20"))
     return Section(name="threshold", title="Thresholds and costs", blocks=tuple(blocks))
-
-
-def explanation(source: Source) -> Section:
-    """Show what moves the score, and how that was checked."""
-    found = source.explanation
-    bars = importance_figure(found.importance, scale=found.scale)
-    blocks: list[Block] = [
-        Figure(
-            pictures=(bars,),
-            caption=f"Mean absolute contribution of each input over {figure(found.rows)} cases",
-        )
-    ]
-    if found.dependence:
-        pictures = tuple(dependence_figure(one, scale=found.scale) for one in found.dependence)
-        caption = (
-            f"Contribution ({found.scale}) by value, for the most important inputs. Orange pushes towards"
-            f" '{source.contract.target.meaning}', blue away from it; the outer 2 % of values lie on the edges."
-        )
-        blocks.append(Figure(pictures=pictures, caption=caption))
-    cross = found.cross_check
-    agree = "" if cross is None else f" shap and nbkit's own computation agree to {size(cross)}."
-    checked = (
-        f"Method: {found.method}. One-hot columns are added back to their input. In every one of the"
-        f" {figure(found.rows)} rows, base and contributions add up to the fitted model's own {found.scale} within"
-        f" {size(found.max_error)} (allowed {size(found.tolerance)}); {found.failed_rows} rows needed another"
-        f" computation.{agree} Background {found.background_digest[:19]}, seed {found.seed}."
-    )
-    blocks.append(Paragraph(text=checked))
-    return Section(name="explanation", title="What moves the score", blocks=tuple(blocks))
 
 
 def reason_codes(source: Source) -> Section:
@@ -195,6 +171,63 @@ def _slices(slices: tuple[Facts, ...]) -> Table:
         caption=f"Parts of the cases{more}",
         figures=frozenset({1, 2, 3, 4}),
     )
+
+
+def _searched(source: Source) -> list[Block]:
+    """Show the worst slices that were looked for beside the declared ones."""
+    search, found = mapping(source.result, "search"), entries(source.result, "search.found")
+    if not search:
+        return []
+    looked = (
+        f"Beside the declared slices, {figure(find(search, 'candidates'))} others of at least"
+        f" {figure(find(search, 'minimum'))} cases were searched."
+    )
+    if not found:
+        return [Paragraph(text=f"{looked} None is worse than the rest.")]
+    rows = tuple(
+        (
+            " and ".join(map(str, conditions))
+            if isinstance(conditions := find(part, "conditions"), list | tuple)
+            else "",
+            text(part, "figure").replace("_", " "),
+            figure(find(part, "n")),
+            interval(part),
+            figure(find(part, "rest")),
+            "sure" if find(part, "sure") is True else "may be chance",
+        )
+        for part in found[:_MOST_FOUND]
+    )
+    table = Table(
+        columns=("Found slice", "Figure", "Cases", "There", "Elsewhere", "After correction"),
+        rows=rows,
+        caption="The worst slices found; with so many tried, only those that hold after correction are findings",
+        figures=frozenset({2, 3, 4}),
+    )
+    return [Paragraph(text=looked), table]
+
+
+def _sensitivity(source: Source, shifted: Facts) -> list[Block]:
+    """Show which thresholds other costs would have chosen, where they would have."""
+    thresholds = source.package.thresholds
+    rows = tuple(
+        (name, text(other, "refer"), text(other, "decline"), text(other, "regret"))
+        for name, other in shifted.items()
+        if isinstance(other, Mapping)
+    )
+    if not rows:
+        return []
+    moved = tuple(row for row in rows if row[1:3] != (repr(thresholds.refer), repr(thresholds.decline)))
+    if not moved:
+        words = "No entry of the cost matrix that is 20 % lower or higher would have chosen other thresholds."
+        return [Paragraph(text=words)]
+    return [
+        Table(
+            columns=("If this cost were", "Refer from", "Decline from", f"Cost of staying ({source.currency} a row)"),
+            rows=moved,
+            caption="Thresholds that other costs would have chosen, and what the present ones would cost more then",
+            figures=frozenset({1, 2, 3}),
+        )
+    ]
 
 
 def _estimate(estimate: Facts, *, share: bool) -> tuple[str, ...]:

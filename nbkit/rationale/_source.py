@@ -12,9 +12,11 @@ from nbkit.contract import Contract
 from nbkit.errors import RationaleError
 from nbkit.package import Package, ReasonBook
 from nbkit.rationale._blocks import Written
+from nbkit.rationale._claims import contradictions
 from nbkit.rationale._explanation import Explanation
 from nbkit.rationale._facts import Facts, find, mapping, percent, text
-from nbkit.rationale._reason import REASON_KINDS, Reason, contradictions, render_reason
+from nbkit.rationale._fitted import FittedModel
+from nbkit.rationale._reason import REASON_KINDS, Reason, changed_figures, render_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Source:
         The reason codes, when the package has them.
     profile, environment : mapping
         The package's files.
+    parameters : mapping
+        What the training was given, and what the fitted predictor is set to where that is not its default.
     links : mapping of str to str
         Where to read on.
     now : datetime
@@ -61,6 +65,7 @@ class Source:
     book: ReasonBook | None
     profile: Facts
     environment: Facts
+    parameters: Facts
     links: Mapping[str, str]
     now: datetime
 
@@ -85,9 +90,7 @@ class Source:
         """
         _same_package(package, evaluation=evaluation, explanation=explanation)
         tried = dict(alternatives) or dict(mapping(package.manifest, "alternatives"))
-        recorded = mapping(evaluation, "facts") or evaluation
-        own = {name: package.manifest.get(name) for name in ("data", "parity", "parameters", "seeds", "thresholds")}
-        facts = {**own, "alternatives": tried, **recorded}
+        facts = known_facts(package, evaluation=evaluation, alternatives=alternatives)
         written, stale = _fill(reasons, facts=facts, known=_known(package.contract, tried=tried))
         required = package.contract.required_reasons
         missing = tuple(kind for kind in required if kind not in written)
@@ -106,6 +109,7 @@ class Source:
             book=ReasonBook.from_package(package) if "reasons.yaml" in files else None,
             profile=json.loads(package.read("profile.json")),
             environment=json.loads(package.read("environment.json")),
+            parameters={**FittedModel.of(package).parameters, **mapping(package.manifest, "parameters")},
             links=links,
             now=now,
         )
@@ -128,6 +132,28 @@ class Source:
     def write(self, kind: str) -> tuple[Written, ...]:
         """Return what a person wrote on a kind; nothing where nobody did and nobody had to."""
         return (self.written[kind],) if kind in self.written else ()
+
+
+def known_facts(package: Package, *, evaluation: Facts, alternatives: Mapping[str, object]) -> dict[str, object]:
+    """Return everything that a reason may cite: facts of the package, and of its evaluation as far as there is one.
+
+    Parameters
+    ----------
+    package : Package
+        Gives ``data``, ``parity``, ``parameters``, ``seeds`` and ``thresholds``.
+    evaluation : mapping
+        The evaluation's JSON, or its facts alone; may be empty.
+    alternatives : mapping
+        Figures of the models that were tried; those of the package where this is empty.
+
+    Returns
+    -------
+    dict
+        Facts by topic.
+    """
+    own = {name: package.manifest.get(name) for name in ("data", "parity", "parameters", "seeds", "thresholds")}
+    tried = dict(alternatives) or dict(mapping(package.manifest, "alternatives"))
+    return {**own, "alternatives": tried, **(mapping(evaluation, "facts") or evaluation)}
 
 
 def _same_package(package: Package, *, evaluation: Facts, explanation: Explanation) -> None:
@@ -162,6 +188,7 @@ def _fill(
         except RationaleError as error:
             filled = reason.text
             stale += [f"{reason.kind}: {problem}" for problem in error.problems]
+        stale += [f"{reason.kind}: {problem}" for problem in changed_figures(reason, facts)]
         stale += [f"{reason.kind}: {problem}" for problem in contradictions(reason.text, facts, alternatives=known)]
         written[reason.kind] = Written(
             title=REASON_KINDS[reason.kind],

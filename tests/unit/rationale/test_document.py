@@ -94,9 +94,10 @@ def test_the_document_is_one_file_that_fetches_and_runs_nothing(write):
 def test_every_chapter_is_there_in_its_order(write):
     titles = re.findall(r"<h2>(?:\d+)\. ([^<]*)</h2>", write().html)
     assert titles == [
-        "Purpose and scope", "Data", "Features", "Architecture and alternatives", "Performance", "Thresholds and costs",
-        "What moves the score", "Reasons given for a decision", "Fairness by group", "Limits and fallback",
-        "Monitoring and ownership", "Change against the champion", "Reproduction", "Words",
+        "Purpose and scope", "Owner and deputy", "Data", "Features", "Architecture and alternatives", "Training",
+        "Performance", "Thresholds and costs", "What moves the score", "How far the explanation can be trusted",
+        "Reasons given for a decision", "Fairness by group", "Limits and known failures", "Monitoring plan", "Fallback",
+        "Change against the champion", "Approvals", "Reproduction", "Glossary",
     ]  # fmt: skip
 
 

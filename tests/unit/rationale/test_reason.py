@@ -1,9 +1,10 @@
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
 
 from nbkit.errors import RationaleError
-from nbkit.rationale import Reason, contradictions, render_reason
+from nbkit.rationale import Cited, Reason, changed_figures, cited_figures, contradictions, render_reason
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 FACTS = {
@@ -22,7 +23,7 @@ FACTS = {
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"kind": "arcitecture"}, "did you mean 'architecture'?. Next: %%nbkit rationale --kind architecture"),
+        ({"kind": "arcitecture"}, "did you mean 'architecture'?. Next: %%nbkit rationale architecture"),
         (
             {"kind": "weather"},
             "reason of kind 'weather': expected architecture, data, feature, threshold, exclusion, limit",
@@ -97,3 +98,72 @@ def test_a_figure_that_nothing_bears_out_is_named(text, problem):
 def test_without_metrics_nothing_can_be_contradicted():
     assert contradictions("AUC 0.9", {"metrics": None}) == ()
     assert contradictions("AUC 0.9", {"metrics": {"auc": {"value": None}}}) == ()
+
+
+def cites(text, *, run=True, facts=FACTS):
+    reason = Reason(kind="architecture", text=text, written_at=NOW)
+    seen = {path: replace(figure, run=run) for path, figure in cited_figures(text, facts).items()}
+    return replace(reason, cited=seen)
+
+
+def test_cited_figures_are_kept_with_their_intervals():
+    assert cited_figures("{{ metrics.auc }} {{ data.rows }} {{ metrics.acu }} {{ golden.failed }}", FACTS) == {
+        "metrics.auc": Cited(value=0.7815, low=0.742, high=0.82),
+        "data.rows": Cited(value=1989),
+    }
+    kept = asdict(Cited(value=0.7815, low=0.742, high=0.82))
+    assert Cited.read(kept, run=False) == Cited(value=0.7815, low=0.742, high=0.82, run=False)
+    assert Cited.read({}, run=True).value == ""
+
+
+def test_a_figure_that_changed_in_the_same_run_makes_a_reason_stale():
+    later = {**FACTS, "metrics": {**FACTS["metrics"], "auc": {"value": 0.79, "low": 0.75, "high": 0.83}}}
+    assert changed_figures(cites("{{ metrics.auc }}"), FACTS) == ()
+    assert changed_figures(cites("{{ metrics.auc }} of {{ data.rows }}"), later) == (
+        "cites metrics.auc, which was 0.781 when it was written (2026-11-24) and is 0.790 now",
+    )
+
+
+def test_a_change_that_no_reader_sees_is_none():
+    later = {**FACTS, "metrics": {"auc": {"value": 0.78149}}}
+    assert changed_figures(cites("{{ metrics.auc }}"), later) == ()
+
+
+@pytest.mark.parametrize(("auc", "stale"), [(0.743, False), (0.819, False), (0.74, True), (0.83, True)])
+def test_in_a_later_run_a_figure_has_changed_when_it_leaves_its_interval(auc, stale):
+    later = {**FACTS, "metrics": {"auc": {"value": auc}}}
+    assert bool(changed_figures(cites("{{ metrics.auc }}", run=False), later)) == stale
+
+
+def test_in_a_later_run_other_rows_and_what_is_gone_are_no_change():
+    later = {"data": {"rows": 2500}}
+    assert changed_figures(cites("{{ data.rows }} {{ metrics.auc }}", run=False), later) == ()
+
+
+def test_a_citation_may_name_a_model_that_was_tried():
+    facts = {"alternatives": {"larger trees": {"auc": 0.8}}}
+    assert render_reason("{{ alternatives.larger trees.auc }}", facts) == "0.800"
+
+
+WITH_MORE = {**FACTS, "case_set": {"cases": 796}, "parameters": {"max_iter": 100, "depth": None, "learning_rate": 0.05}}
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("It has an 0.85 AUC.", ("says auc 0.85, measured 0.781",)),
+        ("It has an 0.78 AUC.", ()),
+        ("AUC 0.78 KS is better.", ()),
+        ("We decline applications from 0.6 on.", ()),
+        ("We decline applications from 0.5 on.", ("says decline threshold 0.5, measured 0.600",)),
+        ("A person looks; we decline 4 % of them.", ()),
+        ("1,989 training rows", ()),
+        ("2,000 training rows", ("says training rows 2,000, measured 1,989",)),
+        ("800 frozen cases", ("says frozen cases 800, measured 796",)),
+        ("Trained with max_iter 200 and learning_rate=0.05.", ("says max_iter 200, trained with 100",)),
+        ("Trained with max_iter of 100.", ()),
+        ("The depth 3 is a guess.", ()),
+    ],
+)
+def test_figures_of_thresholds_rows_and_parameters_are_checked_too(text, problems):
+    assert contradictions(text, WITH_MORE) == problems
