@@ -7,7 +7,7 @@ import os
 import click
 
 import nbkit
-from nbkit.cli import _build, _cases, _deciding, _govern, _operate
+from nbkit.cli import _build, _cases, _deciding, _govern, _operate, _telling
 from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
@@ -37,7 +37,14 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "nbkit", "_NBKIT_COMPLETE").source())
 
 
-for _command in (*_build.COMMANDS, *_cases.COMMANDS, *_govern.COMMANDS, *_operate.COMMANDS, *_deciding.COMMANDS):
+for _command in (
+    *_build.COMMANDS,
+    *_cases.COMMANDS,
+    *_govern.COMMANDS,
+    *_operate.COMMANDS,
+    *_deciding.COMMANDS,
+    *_telling.COMMANDS,
+):
     cli.add_command(_command)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbkit.contract._columns import Input, Owner, Protected, Target, sentinel_key
 from nbkit.contract._decision import Budget, CostRow, Costs, DecisionBlock, Serve, Thresholds
+from nbkit.contract._duties import Duty, DutyProfile, duties_of, load_duties, unmet
 from nbkit.contract._judging import Data, Evaluate, Explain, Fairness, GateSpec
 from nbkit.contract._load import contract_schema, load_contract, parse_contract
 from nbkit.contract._model import CONTRACT_FORMAT, Contract
@@ -23,6 +24,8 @@ __all__ = [
     "Costs",
     "Data",
     "DecisionBlock",
+    "Duty",
+    "DutyProfile",
     "Evaluate",
     "Explain",
     "Fairness",
@@ -43,8 +46,11 @@ __all__ = [
     "Target",
     "Thresholds",
     "contract_schema",
+    "duties_of",
     "load_contract",
+    "load_duties",
     "parse_contract",
     "pin_case_set",
     "sentinel_key",
+    "unmet",
 ]

@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
     from nbkit.lifecycle._demo import demo
+    from nbkit.lifecycle._duties import contract_duties
     from nbkit.lifecycle._explain import explain
     from nbkit.lifecycle._gate import gate, known_targets
     from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
     from nbkit.lifecycle._judge import evaluate, write_golden_case
     from nbkit.lifecycle._keys import make_key
+    from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
     from nbkit.lifecycle._promote import approve, promote, rollback
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
     from nbkit.lifecycle._reasons import write_reason
+    from nbkit.lifecycle._reasons_check import check_reasons
     from nbkit.lifecycle._register import register
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
@@ -46,8 +49,10 @@ __all__ = [
     "canary",
     "check_contract",
     "check_leaks",
+    "check_reasons",
     "check_rules_of",
     "close_run",
+    "contract_duties",
     "decide_ticket",
     "demo",
     "diff_case_sets",
@@ -64,6 +69,7 @@ __all__ = [
     "make_incident",
     "make_key",
     "new",
+    "notice",
     "open_run",
     "open_ui",
     "open_use_case",
@@ -94,12 +100,15 @@ _HOMES = {
     "_incident": ("expectation_of", "make_incident", "replacements_of"),
     "_canary": ("canary",),
     "_demo": ("demo",),
+    "_duties": ("contract_duties",),
     "_gate": ("gate", "known_targets"),
     "_explain": ("explain",),
     "_judge": ("evaluate", "write_golden_case"),
     "_reasons": ("write_reason",),
+    "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
     "_promote": ("approve", "promote", "rollback"),
+    "_reasons_check": ("check_reasons",),
     "_register": ("register",),
     "_keys": ("make_key",),
     "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),

@@ -59,7 +59,15 @@ class NbkitMagics(Magics):
         given, settings, now = call.arguments, self._settings(), datetime.now(UTC)
         verbs: dict[str, Callable[[], object]] = {
             "new": lambda: lifecycle.new(given.name, template=given.template, directory=Path.cwd()),
-            "contract": lambda: lifecycle.check_contract(Path.cwd() / "contract.yaml"),
+            "contract": lambda: (
+                lifecycle.contract_duties(self._use_case().contract)
+                if given.action == "duties"
+                else lifecycle.check_contract(Path.cwd() / "contract.yaml")
+            ),
+            "notice": lambda: lifecycle.notice(
+                given.id, settings=settings, jurisdiction=given.jurisdiction, language=given.language, base=Path.cwd()
+            ),
+            "reasons": lambda: lifecycle.check_reasons("", base=Path.cwd(), settings=settings),
             "leaks": lambda: lifecycle.check_leaks(self._use_case(), self._frame(given.frame)),
             "freeze": lambda: lifecycle.freeze(
                 self._use_case(), self._frame(given.frame), share=given.share, seed=given.seed

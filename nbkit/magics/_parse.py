@@ -66,7 +66,7 @@ def _new(parser: _Parser) -> None:
 
 
 def _contract(parser: _Parser) -> None:
-    parser.add_argument("action", nargs="?", choices=["check"], default="check")
+    parser.add_argument("action", nargs="?", choices=["check", "duties"], default="check")
 
 
 def _leaks(parser: _Parser) -> None:
@@ -117,6 +117,16 @@ def _audit(parser: _Parser) -> None:
     parser.add_argument("subject", help="model to verify, or id of the decision to replay")
 
 
+def _notice(parser: _Parser) -> None:
+    parser.add_argument("id", help="id of the decision")
+    parser.add_argument("--jurisdiction", default="", help="such as US; default: the contract's first")
+    parser.add_argument("--language", default="", help="such as es; default: the contract's first")
+
+
+def _reasons(parser: _Parser) -> None:
+    parser.add_argument("action", nargs="?", choices=["check"], default="check")
+
+
 def _case(parser: _Parser) -> None:
     parser.add_argument("id", help="name of the golden case")
     parser.add_argument("--why", required=True, help="why this case must not change")
@@ -144,7 +154,7 @@ def _rationale(parser: _Parser) -> None:
 
 VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "new": (_new, "Write the folder of a new use case."),
-    "contract": (_contract, "Check this folder's contract."),
+    "contract": (_contract, "Check this folder's contract, or show the duties of its jurisdictions."),
     "leaks": (_leaks, "Stop when an input gives the target away."),
     "freeze": (_freeze, "Freeze a share of the rows as the cases that judge every version."),
     "package": (_package, "Write the model package of a fitted model."),
@@ -157,6 +167,8 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "rollback": (_rollback, "Return production to the last version whose evidence holds."),
     "run": (_run, "Run the use case's notebook as one MLflow run."),
     "keys": (_keys, "Make a signing key and trust it on this machine."),
+    "notice": (_notice, "Render the notice of adverse action of a declined decision."),
+    "reasons": (_reasons, "Check reasons.yaml, and recorded reasons against recomputed ones."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),
     "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
     "cases": (_cases, "Freeze, add, show or compare the cases that judge every version."),

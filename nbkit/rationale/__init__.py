@@ -15,6 +15,7 @@ from nbkit.rationale._explanation import (
     Stability,
     Trial,
 )
+from nbkit.rationale._notice import AdverseNotice, notice_of
 from nbkit.rationale._pdf import find_browser, print_pdf
 from nbkit.rationale._reason import REASON_KINDS, Cited, Reason, changed_figures, cited_figures, render_reason
 from nbkit.rationale._source import known_facts
@@ -22,6 +23,7 @@ from nbkit.rationale._source import known_facts
 __all__ = [
     "RATIONALE_FORMAT",
     "REASON_KINDS",
+    "AdverseNotice",
     "Cited",
     "Dependence",
     "Explanation",
@@ -40,6 +42,7 @@ __all__ = [
     "find_browser",
     "known_facts",
     "load_reasons",
+    "notice_of",
     "print_pdf",
     "render_reason",
     "write_rationale",

@@ -12,7 +12,14 @@ import jinja2
 
 from nbkit.errors import RationaleError
 from nbkit.package import Package
-from nbkit.rationale import _data_sections, _explanation_sections, _model_sections, _result_sections, _use_sections
+from nbkit.rationale import (
+    _data_sections,
+    _duty_section,
+    _explanation_sections,
+    _model_sections,
+    _result_sections,
+    _use_sections,
+)
 from nbkit.rationale._blocks import Block, Paragraph, Section
 from nbkit.rationale._explanation import Explanation
 from nbkit.rationale._facts import find, mapping, number, percent
@@ -146,6 +153,7 @@ def sections(source: Source) -> tuple[Section, ...]:
         _explanation_sections.trust(source),
         _result_sections.reason_codes(source),
         _result_sections.fairness(source),
+        _duty_section.duties(source),
         _use_sections.limits(source),
         _use_sections.monitoring(source),
         _use_sections.fallback(source),

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from nbkit.serve._decide import Judge, Judgement, decide, fallback_decision
+from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
+from nbkit.serve._explain import explanation_of
 from nbkit.serve._rules import Rules, Ruling, check_rules
 from nbkit.serve._store import Installed, PackageStore
 from nbkit.serve._sync import CANARY_SHARE_TAG, PackageSource, SyncResult, VersionTags, sync_model
@@ -13,6 +14,7 @@ from nbkit.serve._worker import WorkerOptions, run_worker
 
 __all__ = [
     "CANARY_SHARE_TAG",
+    "REASONS_FOLLOW",
     "Installed",
     "Judge",
     "Judgement",
@@ -25,6 +27,7 @@ __all__ = [
     "WorkerOptions",
     "check_rules",
     "decide",
+    "explanation_of",
     "fallback_decision",
     "run_worker",
     "sync_model",

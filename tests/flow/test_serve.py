@@ -134,6 +134,36 @@ def test_every_answer_is_in_the_ledger_and_replays_bit_for_bit(
         assert replay.recorded_score == answer["score"]
 
 
+def test_recorded_reasons_are_those_that_the_package_gives(
+    served: tuple[Project, int, list[dict[str, object]]],
+) -> None:
+    project, _, answers = served
+    done = _nbkit(project, "reasons", "check", "mortgage", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)["ledger"]
+    adverse = [answer for answer in answers if answer["decision"] != "approve"]
+    assert (found["records"], found["adverse"]) == (len(answers), len(adverse))
+    assert (found["same"] + sum(found["not_recomputed"].values()), found["differences"]) == (len(adverse), [])
+
+
+def test_only_a_decline_gets_a_notice_and_its_gaps_are_an_exit_code(
+    served: tuple[Project, int, list[dict[str, object]]],
+) -> None:
+    project, _, answers = served
+    approved = next(answer for answer in answers if answer["decision"] == "approve")
+    refused = _nbkit(project, "notice", str(approved["decision_id"]))
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "which is not adverse" in refused.stderr
+    for answer in answers:
+        if answer["decision"] == "decline":
+            made = _nbkit(project, "notice", str(answer["decision_id"]), "--html", "notice.html")
+            assert made.returncode == 1
+            assert "gap: notice.creditor is not set in contract.yaml" in made.stderr
+            assert all(reason["text"] in made.stdout for reason in answer["reasons"])
+            assert "send by: " in made.stderr
+            assert (project.directory / "notice.html").read_text().startswith("<!doctype html>")
+
+
 def test_a_decline_has_reasons(served: tuple[Project, int, list[dict[str, object]]]) -> None:
     for answer in served[2]:
         if answer["decision"] == "decline":

@@ -96,7 +96,8 @@ def test_every_chapter_is_there_in_its_order(write):
     assert titles == [
         "Purpose and scope", "Owner and deputy", "Data", "Features", "Architecture and alternatives", "Training",
         "Performance", "Thresholds and costs", "What moves the score", "How far the explanation can be trusted",
-        "Reasons given for a decision", "Fairness by group", "Limits and known failures", "Monitoring plan", "Fallback",
+        "Reasons given for a decision", "Fairness by group", "Duties by jurisdiction",
+        "Limits and known failures", "Monitoring plan", "Fallback",
         "Change against the champion", "Approvals", "Reproduction", "Glossary",
     ]  # fmt: skip
 
@@ -340,4 +341,14 @@ def test_what_else_differs_between_groups_is_told(write, evaluation):
     )
     text = Shape(write(evaluation=evaluation).html).text
     for words in ("0.100 (0.0200 to 0.200)", "not measured", "black × female", "and 2 more", "too few cases"):
+        assert words in text
+
+
+def test_the_duties_of_the_jurisdictions_are_told_with_source_and_date(write):
+    text = Shape(write().html).text
+    for words in (
+        "United States as of 2025-06-01",
+        "12 CFR 1002.9(b)(2)",
+        "us-notice-content: notice.agency says nothing",
+    ):
         assert words in text
