@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from nbkit.serve._http import (
+    ARRIVED,
     BODY_LIMIT,
     Call,
     GoneError,
@@ -145,7 +146,7 @@ class App:
         if endpoint.kinds and method == "POST":
             _check_head(headers, endpoint)
             call.body = await read_body(receive, limit=endpoint.limit)
-        call.arrived = time.perf_counter()
+        call.arrived = scope.get(ARRIVED) or time.perf_counter()
         return await endpoint.handler(call)
 
     def _find(self, path: str) -> Endpoint:

@@ -12,6 +12,7 @@ import msgspec
 from nbkit.serve._turn import ANYONE, Caller
 
 __all__ = [
+    "ARRIVED",
     "BODY_LIMIT",
     "JSON",
     "Call",
@@ -36,6 +37,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 JSON = b"application/json"
+
+# Key of a scope: when the server had read the last byte, on the clock of ``time.perf_counter``.
+ARRIVED = "nbkit.arrived"
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 

@@ -21,6 +21,9 @@ _LOG = logging.getLogger("nbkit.serve")
 _MODEL_SHARE = 0.8
 _REASONS_SHARE = 0.85
 
+# A row that comes behind one that has waited so long would be late.
+_MOST_AGE_SHARE = 0.5
+
 
 class _LateError(Exception):
     """The model did not answer in its share of the deadline."""
@@ -86,7 +89,9 @@ async def _score(active: Active, row: Row, *, seconds: float) -> float:
         if active.batcher is None:
             score = active.package.score(row)
         else:
-            score = await _in_time(active.batcher.submit(row), seconds=seconds)
+            score = await _in_time(
+                active.batcher.submit(row, most_age=active.deadline_seconds * _MOST_AGE_SHARE), seconds=seconds
+            )
         active.judge.check_score(score)
     except (ContractViolationError, OverloadedError):
         raise  # the row's fault, and the queue's: they say nothing about the model

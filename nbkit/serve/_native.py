@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import parse_qs
 
+from nbkit.serve._answer import RETRY_AFTER_SECONDS
 from nbkit.serve._app import Endpoint
 from nbkit.serve._http import JSON, Call, RefusedError, Reply, json_reply
-from nbkit.serve._service import RETRY_AFTER_SECONDS, Service, answer_of
+from nbkit.serve._record import answer_of
+from nbkit.serve._service import Service
 
 __all__ = ["NativeFace"]
 

@@ -5,55 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 
 from nbkit.audit import Ledger
-from nbkit.errors import AuditError, ContractViolationError, NbkitError
+from nbkit.errors import AuditError, NbkitError
 from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve._active import Active
+from nbkit.serve._answer import Answer, refusal_of
 from nbkit.serve._batch import OverloadedError
 from nbkit.serve._explain import Explainer, explanation_of
 from nbkit.serve._judge import judge_turn
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._record import answer_of, record_of_turn, same_request
 from nbkit.serve._recorder import Recorder
-from nbkit.serve._request import BadRequestError, DecisionRequest, read_request
-from nbkit.serve._turn import ANYONE, Caller, Choice, ConflictError, Follower, Marker, Router, TryAgainError, Turn
+from nbkit.serve._request import DecisionRequest, read_request
+from nbkit.serve._turn import ANYONE, Caller, Choice, Follower, Marker, Router, TryAgainError, Turn
 
-__all__ = ["RETRY_AFTER_SECONDS", "Answer", "Service", "answer_of", "refusal_of"]
+__all__ = ["Service"]
 
 _LOG = logging.getLogger("nbkit.serve")
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
-# Whatever failed here fails for seconds, not for milliseconds: a full disk, a hanging model, no version yet.
-RETRY_AFTER_SECONDS = 1
-
 # Who has waited so long before anything was done for him would be late: he is told so while that is still cheap.
 _MOST_AGE_SHARE = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What goes back to the caller.
-
-    Parameters
-    ----------
-    status : int
-        Of HTTP.
-    body : mapping
-        JSON.
-    retry_after : int
-        Seconds; 0 when there is nothing to wait for.
-    """
-
-    status: int
-    body: Mapping[str, object]
-    retry_after: int = 0
 
 
 def champion_only(_: DecisionRequest, *, champion: Active, caller: Caller) -> Choice:  # noqa: ARG001 - a Router
@@ -131,6 +110,7 @@ class Service:
         started = time.perf_counter() if arrived is None else arrived
         request_id = ""
         try:
+            self.admit(started=started)
             turn = self.begin(self.read(body), started=started, caller=caller)
             request_id = turn.id
             answer = Answer(status=200, body=answer_of(await self.run(turn)))
@@ -197,10 +177,9 @@ class Service:
         Raises
         ------
         TryAgainError
-            It waited too long already, or the ledger is stuck: nothing was done.
+            None is installed.
         """
         champion = self.champion()
-        self._shed(champion, started=started)
         choice = self.router(request, champion=champion, caller=caller)
         decision_id = self.new_id()
         return Turn(
@@ -284,9 +263,24 @@ class Service:
             _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
         return record
 
-    def _shed(self, champion: Active, *, started: float) -> None:
-        """Turn away by age, not by number: a short queue that does not move is worse than a long one that does."""
-        limit = champion.deadline_seconds * _MOST_AGE_SHARE
+    def admit(self, *, started: float) -> None:
+        """Turn away by age, not by number: a short queue that does not move is worse than a long one that does.
+
+        Every protocol asks this before it reads a body, so that turning away costs next to nothing.
+
+        Parameters
+        ----------
+        started : float
+            When the request's last byte was there.
+
+        Raises
+        ------
+        OverloadedError
+            It has waited too long already, or the ledger takes nothing.
+        TryAgainError
+            No version is installed.
+        """
+        limit = self.champion().deadline_seconds * _MOST_AGE_SHARE
         for name, age in (("requests", time.perf_counter() - started), ("records", self._recorder.queue_age)):
             if age > limit:
                 self.metrics.count("shed", label="queue", value=name)
@@ -308,6 +302,10 @@ class Service:
         if self._recorder.queue_age > max(self.active.deadline_seconds, 1.0):
             return "the ledger does not answer"
         return ""
+
+    def stop(self) -> None:
+        """Be not ready from now on; what comes is still answered."""
+        self.draining = True
 
     def find(self, request_id: str) -> AuditRecord | None:
         """Return what was decided for a request; blocks, so not for the event loop.
@@ -355,42 +353,3 @@ class Service:
             return self.find(request_id)
         except AuditError:
             return None
-
-
-def refusal_of(error: NbkitError, *, request_id: str) -> Answer:
-    """Turn an error of the service into the answer of HTTP; counts and logs nothing.
-
-    Parameters
-    ----------
-    error : NbkitError
-        From `Service.read`, `Service.begin` or `Service.run`.
-    request_id : str
-        Of the request, as far as it is known.
-
-    Returns
-    -------
-    Answer
-        400, 409, 422 or 503.
-
-    Raises
-    ------
-    NbkitError
-        The same, when it is none of theirs: a fault of nbkit.
-    """
-    match error:
-        case ContractViolationError():
-            status, code = 422, "contract_violation"
-        case BadRequestError():
-            status, code = 400, "bad_request"
-        case ConflictError():
-            status, code = 409, "conflict"
-        case OverloadedError():
-            status, code = 503, "overloaded"  # not logged one by one: that would cost what shedding saves
-        case TryAgainError() | AuditError():
-            status, code = 503, "try_again"
-            _LOG.warning("no decision", extra={"fields": {"request_id": request_id, "cause": str(error)}})
-        case _:
-            raise error
-    told = {"code": code, "message": str(error), "problems": list(error.problems)}
-    retry = RETRY_AFTER_SECONDS if status == 503 else 0
-    return Answer(status=status, body={"error": told, "request_id": request_id}, retry_after=retry)

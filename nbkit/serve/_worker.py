@@ -22,6 +22,7 @@ from nbkit.audit import Ledger, Place
 from nbkit.serve._active import Active
 from nbkit.serve._app import App
 from nbkit.serve._native import NativeFace
+from nbkit.serve._server import Server, StampingProtocol
 from nbkit.serve._service import Service
 from nbkit.serve._store import PackageStore
 from nbkit.serve._watch import Watcher
@@ -104,7 +105,7 @@ def run_worker(options: WorkerOptions) -> None:
         watcher = _watcher(options, service=service)
         watcher.begin()
         with _listen(options.host, options.port) as listener:
-            server = uvicorn.Server(_config(_app(service, watcher)))
+            server = Server(_config(_app(service, watcher)), stopping=service.stop)
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
@@ -147,7 +148,7 @@ def _config(app: App) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=StampingProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",

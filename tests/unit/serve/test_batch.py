@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -67,7 +68,8 @@ def test_a_row_whose_caller_gave_up_is_not_scored() -> None:
     batcher.close()
 
 
-def test_more_rows_than_can_be_scored_in_time_are_refused() -> None:
+def test_more_rows_than_memory_is_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbkit.serve._batch._MOST_WAITING", 1024)
     model = Gate()
     batcher = Batcher(model)
     batcher.submit({"x": 1.0})
@@ -84,4 +86,42 @@ def test_a_model_that_answers_too_few_scores_is_refused() -> None:
     batcher = Batcher(lambda columns: [])
     with pytest.raises(PackageError, match="the model gave 0 scores for 1 rows"):
         batcher.submit({"x": 1.0}).result(5)
+    batcher.close()
+
+
+def test_a_row_behind_one_that_waits_too_long_is_turned_away() -> None:
+    go = threading.Event()
+    batcher = Batcher(lambda columns: (go.wait(10) and [0.5] * len(columns["x"])) or [])
+    first = batcher.submit({"x": 1.0})
+    while not first.running():
+        time.sleep(0.001)
+    assert batcher.queue_age == 0.0
+    second = batcher.submit({"x": 2.0}, most_age=0.0)
+    while not batcher.queue_age > 0.001:
+        time.sleep(0.001)
+    with pytest.raises(OverloadedError, match="1 rows wait for the model"):
+        batcher.submit({"x": 3.0}, most_age=0.001)
+    go.set()
+    assert (first.result(5), second.result(5)) == (0.5, 0.5)
+    batcher.close()
+
+
+def test_a_thread_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbkit.serve._batch._HANGS_SECONDS", 0.01)
+    go = threading.Event()
+
+    def score(columns: Mapping[str, Sequence[object]]) -> list[float]:
+        if columns["x"][0] == 0.0:
+            go.wait(20)
+        return [0.5] * len(columns["x"])
+
+    batcher = Batcher(score)
+    stuck = batcher.submit({"x": 0.0})
+    while not stuck.running():
+        time.sleep(0.001)
+    time.sleep(0.02)
+    assert batcher.submit({"x": 1.0}).result(5) == 0.5
+    go.set()
+    assert stuck.result(5) == 0.5
+    assert batcher.submit({"x": 1.0}).result(5) == 0.5
     batcher.close()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -14,11 +15,13 @@ from typing import Any
 import pytest
 
 from nbkit.audit import Ledger, read_records
+from nbkit.errors import AuditError
 from nbkit.package import Package
 from nbkit.serve import PackageStore
 from nbkit.serve._active import Active, load_active
+from nbkit.serve._answer import Answer
 from nbkit.serve._batch import Batcher
-from nbkit.serve._service import Answer, Service
+from nbkit.serve._service import Service
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MakeActive = Callable[..., Active]
@@ -262,3 +265,125 @@ def test_a_ledger_that_fails_gives_no_answer(
     assert (answer.status, answer.retry_after) == (503, 1)
     assert "database is locked" in str(answer.body)
     assert read_records(path) == ()
+
+
+def test_a_model_that_fails_again_and_again_is_left_alone(service: Service, lender: Any) -> None:
+    asked = []
+
+    def score(columns: Any) -> list[float]:
+        asked.append(columns)
+        raise ValueError
+
+    assert service.active is not None
+    service.active = replace(service.active, batcher=Batcher(score))
+    causes = [ask(service, lender.BAD).body["fallback_cause"] for _ in range(7)]
+    assert causes == ["error: ValueError"] * 5 + ["breaker open"] * 2
+    assert len(asked) == 5
+
+
+def test_whoever_waited_too_long_is_told_so_before_anything_is_done(service: Service, lender: Any, path: Path) -> None:
+    begun = time.perf_counter() - 3
+    answer = asyncio.run(service.decide(body(lender.GOOD), arrived=begun))
+    assert (answer.status, answer.retry_after) == (503, 1)
+    assert answer.body["error"]["code"] == "overloaded"  # type: ignore[index]
+    assert read_records(path) == ()
+    assert 'nbkit_shed_total{queue="requests"} 1' in service.metrics.render(version=1)
+
+
+def test_a_ledger_that_takes_nothing_turns_callers_away_and_makes_the_worker_not_ready(
+    service: Service, lender: Any, path: Path
+) -> None:
+    assert service.active is not None
+    service.active = replace(service.active, deadline_seconds=0.2)
+
+    async def stalled() -> tuple[Answer, str]:
+        first = asyncio.create_task(service.decide(body(lender.GOOD)))
+        while not service._recorder.queue_age > 0.11:
+            await asyncio.sleep(0.01)
+        second = await service.decide(body(lender.GOOD))
+        await first
+        while not service._recorder.queue_age > 1.0:
+            await asyncio.sleep(0.01)
+        return second, service.not_ready()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        turned_away, problem = asyncio.run(stalled())
+        other.execute("ROLLBACK")
+    assert turned_away.body["error"]["code"] == "overloaded"  # type: ignore[index]
+    assert problem == "the ledger does not answer"
+
+
+def test_reasons_that_are_late_follow_and_are_the_same_as_in_time(
+    service: Service, lender: Any, path: Path, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_time = ask(service, lender.BAD)
+    monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    late = ask(service, lender.BAD)
+    assert (late.body["decision"], late.body["reasons"]) == ("decline", [])
+    assert late.body["reasons_missing"] == "to follow"
+    told = service.explanation(str(late.body["decision_id"]))
+    assert told is not None
+    assert told["state"] == "missing"  # nobody said where packages are
+    service.load_package = lambda digest: package
+    told = service.explanation(str(late.body["decision_id"]))
+    assert told is not None
+    assert (told["state"], told["reasons"]) == ("computed", in_time.body["reasons"])
+    recorded = service.explanation(str(in_time.body["decision_id"]))
+    assert recorded is not None
+    assert (recorded["state"], recorded["reasons"]) == ("recorded", in_time.body["reasons"])
+    assert service.explanation("never") is None
+
+
+def test_reasons_whose_package_is_gone_are_missing(
+    service: Service, lender: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    answer = ask(service, lender.BAD)
+    service.load_package = PackageStore(tmp_path / "empty").package
+    told = service.explanation(str(answer.body["decision_id"]))
+    assert told is not None
+    assert told["state"] == "missing"
+    assert "PackageError" in str(told["reasons_missing"])
+
+
+def test_without_the_inputs_late_reasons_are_missing_and_the_row_is_referred(
+    service: Service, lender: Any, make_active: MakeActive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = lender.make_contract(audit={"payload": "none"})
+    service.active = make_active(lender.make_package(tmp_path / "private", contract=contract))
+    monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    answer = ask(service, lender.BAD)
+    assert answer.body["decision"] == "refer"
+    assert answer.body["reasons_missing"] == "not ready in time; referred instead of declined"
+
+
+def test_while_the_ledger_is_gone_the_contract_may_let_records_wait(
+    lender: Any, people: Any, path: Path, make_active: MakeActive, tmp_path: Path
+) -> None:
+    contract = lender.make_contract(audit={"when_unavailable": "journal"})
+    key = people.keys["ledger"].secret
+    with Ledger.open(path, key=key, now=lambda: NOW, journal=tmp_path / "j") as ledger:
+        service = Service(name="loans", ledger=ledger, now=lambda: NOW, new_id=lambda: "id1")
+        service.active = make_active(lender.make_package(tmp_path / "patient", contract=contract))
+        works = ledger._book.append
+
+        def broken(_: object) -> Any:
+            raise AuditError("gone")
+
+        ledger._book.append = broken  # type: ignore[method-assign]
+        answer = ask(service, lender.BAD, request_id="r1")
+        assert answer.status == 200
+        assert ask(service, lender.BAD, request_id="r1").body == answer.body
+        ledger._book.append = works  # type: ignore[method-assign]
+    assert [record.id for record in read_records(path)] == [answer.body["decision_id"]]
+
+
+def test_those_who_plug_in_see_each_decision_and_add_to_its_record(service: Service, lender: Any, path: Path) -> None:
+    heard: list[str] = []
+    service.markers = (lambda turn, judgement: {"ticket": f"t-{turn.decision_id}-{judgement.decision.decision}"},)
+    service.followers = (lambda turn, record: heard.append(f"{turn.id} {record.decision}"),)
+    answer = ask(service, lender.GOOD, request_id="r1")
+    (record,) = read_records(path)
+    assert record.tags["ticket"] == f"t-{answer.body['decision_id']}-approve"
+    assert heard == ["r1 approve"]
