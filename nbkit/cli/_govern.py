@@ -49,7 +49,7 @@ def rollback(name: str, *, reason: str, key: str, as_json: bool) -> None:
 
 @click.group()
 def keys() -> None:
-    """Make signing keys."""
+    """Make signing keys, and say which ones this machine trusts."""
 
 
 @keys.command("new")
@@ -62,6 +62,40 @@ def keys() -> None:
 def keys_new(name: str, *, roles: tuple[str, ...], owner: str, as_json: bool) -> None:
     """Make a private key (0600, outside the repository) and trust it on this machine."""
     show(lifecycle.make_key(name, roles=roles, owner=owner, settings=settings(), now=now()), as_json=as_json)
+
+
+@keys.command("list")
+@json_option
+def keys_list(*, as_json: bool) -> None:
+    """Show which keys this machine trusts, in which roles, and whether they count now."""
+    show(lifecycle.list_keys(settings=settings(), now=now()), as_json=as_json)
+
+
+@keys.command("revoke")
+@click.argument("name")
+@json_option
+def keys_revoke(name: str, *, as_json: bool) -> None:
+    """Stop trusting a key (by name or id): nothing that it signed counts from now on."""
+    show(lifecycle.revoke_key(name, settings=settings(), now=now()), as_json=as_json)
+
+
+@keys.command("trust")
+@click.argument("name")
+@click.option("--public-key", required=True, help="As `nbkit keys new` printed it on the owner's machine.")
+@click.option("--owner", required=True, help="The person who alone can use the key.")
+@click.option(
+    "--role", "roles", multiple=True, required=True, help="submitter, approver, operator or ledger; repeatable."
+)
+@click.option("--days", type=int, default=365, show_default=True, help="How long it counts.")
+@json_option
+def keys_trust(name: str, *, public_key: str, owner: str, roles: tuple[str, ...], days: int, as_json: bool) -> None:
+    """Trust a key that somebody else made, from now on."""
+    show(
+        lifecycle.trust_key(
+            name, public_key=public_key, owner=owner, roles=roles, days=days, settings=settings(), now=now()
+        ),
+        as_json=as_json,
+    )
 
 
 COMMANDS = (gate, approve, promote, rollback, keys)

@@ -7,7 +7,7 @@ import os
 import click
 
 import nbkit
-from nbkit.cli import _build, _cases, _deciding, _govern, _operate, _telling
+from nbkit.cli import _build, _cases, _deciding, _evidence, _govern, _operate, _telling
 from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
@@ -41,6 +41,7 @@ for _command in (
     *_build.COMMANDS,
     *_cases.COMMANDS,
     *_govern.COMMANDS,
+    *_evidence.COMMANDS,
     *_operate.COMMANDS,
     *_deciding.COMMANDS,
     *_telling.COMMANDS,

@@ -41,14 +41,18 @@ def _trial(stage: str, *, days: str | None, compared: bool) -> Gate:
     step = f"let it run in {stage} for longer, then: nbkit gate NAME@VERSION --to STAGE"
 
     def judge(facts: Facts) -> GateResult:
+        if not facts.flag("limits.beside_champion"):
+            return passed(stage, "no version is in production yet: there is nothing to run beside")
         if facts.value(stage) is None:
             return cannot_tell(stage, f"the ledger holds no decision of this version in {stage}", next_step=step)
         decisions, least = facts.count(f"{stage}.decisions"), facts.count("limits.minimum_decisions")
+        if decisions == 0:
+            return cannot_tell(stage, f"the ledger holds no decision of this version in {stage}", next_step=step)
         lasted = facts.number(f"{stage}.days")
-        seen = f"{decisions:,} decisions in {lasted:.1f} days"
+        seen = f"{decisions:,} decisions on {lasted:g} days"
         # What is broken shows early; what is fine shows only after enough of it.
         over, kept = _ceilings(facts, stage=stage, compared=compared)
-        if decisions and over:
+        if over:
             return failed(stage, f"{seen}: {'; '.join(over)}", next_step="see why in the ledger: nbkit audit")
         if decisions < least:
             return cannot_tell(stage, f"{seen}: fewer than {least:,} tell nothing", next_step=step)

@@ -10,30 +10,37 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nbkit.lifecycle._approve import approve
     from nbkit.lifecycle._begin import check_contract, check_leaks, new, templates
     from nbkit.lifecycle._canary import canary
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
     from nbkit.lifecycle._demo import demo
     from nbkit.lifecycle._duties import contract_duties
+    from nbkit.lifecycle._examine import examine
     from nbkit.lifecycle._explain import explain
     from nbkit.lifecycle._gate import gate, known_targets
     from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
     from nbkit.lifecycle._judge import evaluate, write_golden_case
-    from nbkit.lifecycle._keys import make_key
+    from nbkit.lifecycle._keys import list_keys, make_key, revoke_key, trust_key
     from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
-    from nbkit.lifecycle._promote import approve, promote, rollback
+    from nbkit.lifecycle._promote import promote
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
     from nbkit.lifecycle._reasons import write_reason
     from nbkit.lifecycle._reasons_check import check_reasons
     from nbkit.lifecycle._register import register
+    from nbkit.lifecycle._rehearse import rehearse
+    from nbkit.lifecycle._reproduce import reproduce
+    from nbkit.lifecycle._rollback import rollback
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
     from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
+    from nbkit.lifecycle._show_evidence import export_evidence, show_evidence
     from nbkit.lifecycle._tickets import decide_ticket, take_ticket, tickets
     from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
     from nbkit.lifecycle._view import Result, Table, View, to_json
+    from nbkit.lifecycle._waive import waive
 
 __all__ = [
     "UI_ENVIRONMENT",
@@ -57,8 +64,10 @@ __all__ = [
     "demo",
     "diff_case_sets",
     "evaluate",
+    "examine",
     "expectation_of",
     "explain",
+    "export_evidence",
     "find_contract",
     "find_ledgers",
     "freeze",
@@ -66,6 +75,7 @@ __all__ = [
     "gate",
     "known_targets",
     "ledger_path",
+    "list_keys",
     "make_incident",
     "make_key",
     "new",
@@ -76,17 +86,23 @@ __all__ = [
     "package",
     "promote",
     "register",
+    "rehearse",
     "replacements_of",
+    "reproduce",
+    "revoke_key",
     "rollback",
     "run",
     "serve",
     "show_case_set",
+    "show_evidence",
     "sync",
     "take_ticket",
     "templates",
     "tickets",
     "to_json",
+    "trust_key",
     "ui_command",
+    "waive",
     "worker_command",
     "write_golden_case",
     "write_reason",
@@ -94,30 +110,37 @@ __all__ = [
 
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
+    "_approve": ("approve",),
     "_begin": ("check_contract", "check_leaks", "new", "templates"),
+    "_canary": ("canary",),
     "_case_diff": ("diff_case_sets",),
     "_cases": ("add_cases", "freeze", "freeze_case_set", "show_case_set"),
-    "_incident": ("expectation_of", "make_incident", "replacements_of"),
-    "_canary": ("canary",),
     "_demo": ("demo",),
     "_duties": ("contract_duties",),
-    "_gate": ("gate", "known_targets"),
+    "_examine": ("examine",),
     "_explain": ("explain",),
+    "_gate": ("gate", "known_targets"),
+    "_incident": ("expectation_of", "make_incident", "replacements_of"),
     "_judge": ("evaluate", "write_golden_case"),
-    "_reasons": ("write_reason",),
+    "_keys": ("list_keys", "make_key", "revoke_key", "trust_key"),
     "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
-    "_promote": ("approve", "promote", "rollback"),
+    "_promote": ("promote",),
+    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
+    "_reasons": ("write_reason",),
     "_reasons_check": ("check_reasons",),
     "_register": ("register",),
-    "_keys": ("make_key",),
-    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
+    "_rehearse": ("rehearse",),
+    "_reproduce": ("reproduce",),
+    "_rollback": ("rollback",),
     "_rules": ("check_rules_of",),
     "_run": ("run",),
     "_serve": ("UI_ENVIRONMENT", "open_ui", "serve", "sync", "ui_command", "worker_command"),
+    "_show_evidence": ("export_evidence", "show_evidence"),
     "_tickets": ("decide_ticket", "take_ticket", "tickets"),
     "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),
     "_view": ("Result", "Table", "View", "to_json"),
+    "_waive": ("waive",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -73,25 +73,54 @@ def verify_version(name: str, *, version: int, stage: Stage, settings: Settings,
     return Verified(version=version, package=package, statement=statement, envelope=envelope)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """A version that evidence claims for a stage; only `verify_version` makes it true."""
+
+    version: int
+    statement: Statement
+
+    @property
+    def promoted_at_epoch(self) -> int:
+        """The epoch of its promotion, which a rollback carries inside."""
+        basis = self.statement.basis
+        return self.statement.epoch if basis is None else Envelope.from_mapping(basis).unverified_statement().epoch
+
+
+def claimed(name: str, *, stage: Stage, settings: Settings) -> tuple[Claimed, ...]:
+    """Return every version for which there is evidence of a stage, the one that was decided last first.
+
+    Nothing is verified but that a key which this machine trusts signed it. Evidence that cannot be read claims nothing.
+    """
+    registry, trust = Registry(settings), TrustStore.load(settings.trust_file)
+    found = []
+    for record in registry.versions(name):
+        try:
+            envelope = registry.envelope(name, version=record.version, stage=stage)
+            if envelope is None or not any(
+                (key := trust.find(signature.keyid)) and signature.fits(key.raw, payload=envelope.payload)
+                for signature in envelope.signatures
+            ):
+                continue
+            statement = envelope.unverified_statement()
+        except EvidenceError:
+            continue
+        if (statement.model, statement.version, statement.stage) == (name, record.version, stage.value):
+            found.append(Claimed(version=record.version, statement=statement))
+    return tuple(sorted(found, key=lambda each: -each.statement.epoch))
+
+
 def verified_champion(name: str, *, settings: Settings, now: datetime) -> Verified | None:
     """Return the version in production whose evidence holds; None when there is none.
 
-    An alias that points at something else than verified evidence does not make a champion: the newest version whose
-    production evidence holds does.
+    An alias makes no champion: of the versions whose production evidence holds, the one with the highest epoch is it,
+    because the epoch counts promotions and rollbacks and so says what was decided last.
     """
-    registry = Registry(settings)
-    pointed = registry.version_at(name, stage=Stage.PRODUCTION)
-    candidates = [pointed] if pointed else []
-    candidates += [record.version for record in registry.versions(name) if record.version != pointed]
-    best: Verified | None = None
-    for version in candidates:
-        if registry.envelope(name, version=version, stage=Stage.PRODUCTION) is None:
-            continue
+    if not settings.trust_file.exists():
+        return None
+    for each in claimed(name, stage=Stage.PRODUCTION, settings=settings):
         try:
-            found = verify_version(name, version=version, stage=Stage.PRODUCTION, settings=settings, now=now)
+            return verify_version(name, version=each.version, stage=Stage.PRODUCTION, settings=settings, now=now)
         except (EvidenceError, TamperedPackageError):
             continue
-        # The epoch counts promotions and rollbacks: the highest is what was decided last.
-        if best is None or found.statement.epoch > best.statement.epoch:
-            best = found
-    return best
+    return None

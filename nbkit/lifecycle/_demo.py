@@ -19,10 +19,11 @@ from pathlib import Path
 
 from nbkit.contract import Outcome
 from nbkit.errors import NbkitError, RefusedError
+from nbkit.lifecycle._approve import approve
 from nbkit.lifecycle._begin import new
 from nbkit.lifecycle._gate import GateTable, gate
 from nbkit.lifecycle._keys import make_key
-from nbkit.lifecycle._promote import approve, promote
+from nbkit.lifecycle._promote import promote
 from nbkit.lifecycle._prove import Replayed, audit_replay, audit_verify
 from nbkit.lifecycle._run import run
 from nbkit.lifecycle._serve import sync, worker_command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
@@ -10,10 +9,12 @@ import rfc8785
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, UsageError
+from nbkit.lifecycle._documents import digest_of
 from nbkit.package import Package
 from nbkit.records import GateResult
 from nbkit.registry import (
     Action,
+    Envelope,
     Registry,
     Role,
     SigningKey,
@@ -25,21 +26,6 @@ from nbkit.registry import (
     verify_submission,
 )
 from nbkit.settings import Settings
-
-# What a submission signs besides the package: the documents that gates and reviewers rely on.
-DOCUMENTS = ("evaluation.json", "rationale.json", "facts.json")
-# Name, among a submission's documents, of all files at the version's location in MLflow.
-LOGGED_MODEL = "logged model"
-
-
-def digest_of(raw: bytes) -> str:
-    """Return ``sha256:<hex>``."""
-    return "sha256:" + hashlib.sha256(raw).hexdigest()
-
-
-def submitted_folder(version: int) -> str:
-    """Return where, among a run's artifacts, the documents of a version lie."""
-    return f"version-{version}"
 
 
 def logged_model_digest(name: str, *, version: int, settings: Settings) -> str:
@@ -125,9 +111,11 @@ def statement_about(
     run_id: str,
     basis: Mapping[str, object] | None = None,
     reason: str = "",
+    waivers: tuple[Mapping[str, object], ...] = (),
 ) -> Statement:
-    """Return what is to be signed about a version and a stage."""
+    """Return what is to be signed about a version and a stage; it expires no later than its waivers."""
     contract = package.contract
+    ends = [Envelope.from_mapping(waiver).unverified_certificate().expires_at for waiver in waivers]
     return Statement(
         model=contract.name,
         version=version,
@@ -135,7 +123,7 @@ def statement_about(
         action=action,
         epoch=epoch,
         issued_at=now,
-        expires_at=now + timedelta(days=contract.rollout.evidence_valid_days),
+        expires_at=min([now + timedelta(days=contract.rollout.evidence_valid_days), *ends]),
         package_digest=package.digest,
         contract_digest=contract.digest,
         case_set_digest=(contract.evaluate.case_set or "").rpartition("@")[2],
@@ -147,4 +135,5 @@ def statement_about(
         run_id=run_id,
         basis=basis,
         reason=reason,
+        waivers=waivers,
     )

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from nbkit.contract import GateSpec, Stage
+from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, TamperedPackageError, UsageError
 from nbkit.gates import run_gates
-from nbkit.lifecycle._champion import fetch, verified_champion, verify_version
-from nbkit.lifecycle._evidence import (
-    DOCUMENTS,
-    LOGGED_MODEL,
-    digest_of,
-    logged_model_digest,
-    submission_of,
-    submitted_folder,
-)
+from nbkit.lifecycle._champion import fetch, verified_champion
+from nbkit.lifecycle._evidence import submission_of
+from nbkit.lifecycle._facts import collect_facts
+from nbkit.lifecycle._standing import standing_gates
 from nbkit.lifecycle._view import Result, Table, View
+from nbkit.lifecycle._waive import with_waivers
 from nbkit.package import Package
 from nbkit.records import GateResult, Verdict
-from nbkit.registry import Registry, Statement
+from nbkit.registry import Registry
 from nbkit.settings import Settings
 
 
@@ -36,10 +31,13 @@ class GateTable(Result):
     results: tuple[GateResult, ...]
     package_digest: str
     run_id: str
+    contract_digest: str = ""
+    submitter: str = ""
+    waivers: tuple[Mapping[str, object], ...] = ()
 
     @property
     def succeeded(self) -> bool:
-        """Whether every gate passed."""
+        """Whether every gate passed, or is waived."""
         return bool(self.results) and all(result.passed for result in self.results)
 
     def rows(self) -> tuple[tuple[str, str, str], ...]:
@@ -53,7 +51,9 @@ class GateTable(Result):
         failed = [result for result in self.results if not result.passed]
         target = f"{self.name}@{self.version}"
         if self.succeeded:
+            waived = sum(result.verdict is Verdict.WAIVED for result in self.results)
             headline = f"{target} -> {self.stage}: all {len(self.results)} gates pass"
+            headline += f", {waived} of them by a waiver" if waived else ""
             follow = f"nbkit approve {target} --to {self.stage} --key NAME"
         else:
             headline = f"{target} -> {self.stage}: {len(failed)} of {len(self.results)} gates do not pass"
@@ -97,37 +97,6 @@ def parse_stage(stage: str, *, package: Package) -> Stage:
     if stage not in [step.value for step in path]:
         raise UsageError(f"stage: expected one of {', '.join(path)}, got {stage!r}")
     return Stage(stage)
-
-
-def _facts(statement: Statement, package: Package, *, settings: Settings) -> dict[str, object]:
-    """Collect what the gates read: recorded facts as signed, and what can be seen now."""
-    registry = Registry(settings)
-    folder = submitted_folder(statement.version)
-    documents = {name: registry.read_artifact(statement.run_id, f"{folder}/{name}") for name in DOCUMENTS}
-    changed = [name for name, raw in documents.items() if digest_of(raw) != statement.documents.get(name)]
-    scan = [f"{name} is not the file that was submitted" for name in changed]
-    # What gates read must be what was signed: a changed file is no source of facts.
-    facts: dict[str, object] = {} if "facts.json" in changed else json.loads(documents["facts.json"])
-    found = logged_model_digest(statement.model, version=statement.version, settings=settings)
-    if found != statement.documents.get(LOGGED_MODEL):
-        scan.append("the files in MLflow are not those that were submitted")
-    manifest, contract = package.manifest, package.contract
-    parity = manifest.get("parity")
-    case_set = facts.get("case_set")
-    return {
-        **facts,
-        "parity": {
-            **(parity if isinstance(parity, dict) else {}),
-            "compiled": package.compiled,
-            "reason": manifest.get("not_compiled_because") or "",
-        },
-        "case_set": {
-            **(case_set if isinstance(case_set, dict) else {}),
-            "pinned": (contract.evaluate.case_set or "").rpartition("@")[2],
-        },
-        "owner": contract.owner.model_dump(),
-        "scan": {"problems": scan},
-    }
 
 
 def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTable:
@@ -175,52 +144,32 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         return GateTable(
             name=name, version=version, stage=stage, results=(failed,), package_digest=package.digest, run_id=""
         )
-    facts = _facts(submission, package, settings=settings)
-    results = list(run_gates(package.contract.gates[stage], facts=facts))
-    results += _standing(name, version=version, stage=stage, package=package, facts=facts, settings=settings, now=now)
+    production = verified_champion(name, settings=settings, now=now)
+    champion = production.version if production and production.version != version else None
+    facts = collect_facts(submission, package, stage=stage, champion=champion, settings=settings, now=now)
+    results = [*run_gates(package.contract.gates[stage], facts=facts)]
+    results += standing_gates(
+        name,
+        version=version,
+        stage=stage,
+        package=package,
+        facts=facts,
+        champion=champion,
+        settings=settings,
+        now=now,
+    )
+    judged, waivers = with_waivers(results, submission=submission, stage=stage, settings=settings, now=now)
     return GateTable(
         name=name,
         version=version,
         stage=stage,
-        results=tuple(results),
+        results=judged,
         package_digest=package.digest,
         run_id=submission.run_id,
+        contract_digest=package.contract.digest,
+        submitter=submission.submitter.owner,
+        waivers=waivers,
     )
-
-
-def _standing(
-    name: str,
-    *,
-    version: int,
-    stage: Stage,
-    package: Package,
-    facts: Mapping[str, object],
-    settings: Settings,
-    now: datetime,
-) -> list[GateResult]:
-    """Gates that no contract can leave out: unchanged files, the stage before, the champion it was compared with."""
-    results: list[GateResult] = []
-    if "scan" not in [spec.gate for spec in package.contract.gates[stage]]:
-        results += run_gates([GateSpec(gate="scan")], facts=facts)
-    path = list(package.contract.rollout.path)
-    before = path[path.index(stage) - 1] if path.index(stage) else None
-    if before is not None:
-        try:
-            verify_version(name, version=version, stage=before, settings=settings, now=now)
-            results.append(GateResult(gate="path", verdict=Verdict.PASS, reason=f"evidence for {before} holds"))
-        except EvidenceError as error:
-            step = f"nbkit promote {name}@{version} --to {before}"
-            results.append(GateResult(gate="path", verdict=Verdict.FAIL, reason=str(error), next_step=step))
-    champion = verified_champion(name, settings=settings, now=now)
-    compared = facts.get("champion")
-    compared_version = compared.get("version") if isinstance(compared, dict) else None
-    current = champion.version if champion and champion.version != version else None
-    if current is not None and compared_version != current:
-        reason = f"compared with version {compared_version or 'none'}, but production is version {current}"
-        results.append(
-            GateResult(gate="champion", verdict=Verdict.CANNOT_TELL, reason=reason, next_step=f"nbkit run {name}")
-        )
-    return results
 
 
 def known_targets(settings: Settings) -> list[str]:

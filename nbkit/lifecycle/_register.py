@@ -11,16 +11,8 @@ import rfc8785
 from nbkit.contract import Stage
 from nbkit.errors import RefusedError, UsageError
 from nbkit.files import write_atomically
-from nbkit.lifecycle._evidence import (
-    DOCUMENTS,
-    LOGGED_MODEL,
-    digest_of,
-    logged_model_digest,
-    signing_key,
-    statement_about,
-    submitted_folder,
-    trusted,
-)
+from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, digest_of, submitted_folder
+from nbkit.lifecycle._evidence import logged_model_digest, signing_key, statement_about, trusted
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Result, View
 from nbkit.package import Package, load_package

@@ -86,6 +86,22 @@ class NbkitMagics(Magics):
             "rollback": lambda: lifecycle.rollback(
                 given.name, reason=given.reason, settings=settings, now=now, key=given.key
             ),
+            "waive": lambda: lifecycle.waive(
+                self._target(given),
+                gate_name=given.gate,
+                to=given.to,
+                reason=given.reason,
+                days=given.days,
+                settings=settings,
+                now=now,
+                key=given.key,
+            ),
+            "reproduce": lambda: lifecycle.reproduce(
+                self._target(given), base=Path.cwd(), settings=settings, now=now, key=given.key
+            ),
+            "rehearse": lambda: lifecycle.rehearse(
+                self._target(given), base=Path.cwd(), settings=settings, now=now, key=given.key
+            ),
             "run": lambda: self._run_notebook(given),
             "keys": lambda: lifecycle.make_key(
                 given.name, roles=tuple(given.role), owner=given.owner, settings=settings, now=now
@@ -248,7 +264,7 @@ def _complete(shell: InteractiveShell, event: object) -> list[str]:
     if last == "--to":
         return list(_STAGES)
     found = options_of(verb)
-    if verb in ("gate", "approve", "promote", "rollback", "audit"):
+    if verb in ("gate", "approve", "promote", "rollback", "audit", "waive", "reproduce", "rehearse"):
         found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
     elif verb in ("package", "freeze", "leaks", "cases"):
         found = [name for name in shell.user_ns if not name.startswith("_")] + found

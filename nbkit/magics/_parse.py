@@ -112,6 +112,18 @@ def _keys(parser: _Parser) -> None:
     parser.add_argument("--owner", default="", help="the person who holds it (default: name)")
 
 
+def _waive(parser: _Parser) -> None:
+    _signed_move(parser)
+    parser.add_argument("--gate", required=True, help="as the table of gates calls it")
+    parser.add_argument("--reason", required=True, help="why; kept in the evidence")
+    parser.add_argument("--days", type=int, default=30, help="how long; the evidence expires with it")
+
+
+def _certificate(parser: _Parser) -> None:
+    parser.add_argument("target", nargs="?", default="", help="NAME[@VERSION]; default: this folder's candidate")
+    _key(parser)
+
+
 def _audit(parser: _Parser) -> None:
     parser.add_argument("action", choices=["verify", "replay"])
     parser.add_argument("subject", help="model to verify, or id of the decision to replay")
@@ -165,6 +177,9 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "approve": (_signed_move, "Sign a move as its approver."),
     "promote": (_signed_move, "Move a version to a stage that its evidence allows."),
     "rollback": (_rollback, "Return production to the last version whose evidence holds."),
+    "waive": (_waive, "Sign that one gate's result may stand, for a while."),
+    "reproduce": (_certificate, "Train a version again from its record and sign the comparison."),
+    "rehearse": (_certificate, "Rehearse as the deputy: train again, and a dry run of the rollback."),
     "run": (_run, "Run the use case's notebook as one MLflow run."),
     "keys": (_keys, "Make a signing key and trust it on this machine."),
     "notice": (_notice, "Render the notice of adverse action of a declined decision."),

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nbkit.registry._certificate import CERTIFICATE_TYPE, Certificate, CertificateKind
 from nbkit.registry._entries import RunRecord, VersionRecord
 from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
 from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
 from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
 from nbkit.registry._verify import verify_evidence, verify_submission
+from nbkit.registry._verify_certificate import roles_for, verify_certificate
 
 if TYPE_CHECKING:
     from nbkit.registry._registry import Registry
 
 __all__ = [
+    "CERTIFICATE_TYPE",
     "EVIDENCE_FORMAT",
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
     "Action",
+    "Certificate",
+    "CertificateKind",
     "Envelope",
     "PublicKey",
     "Registry",
@@ -38,6 +43,8 @@ __all__ = [
     "load_key",
     "new_key",
     "owner_identity",
+    "roles_for",
+    "verify_certificate",
     "verify_evidence",
     "verify_submission",
 ]

@@ -1,4 +1,4 @@
-"""The DSSE envelope around a statement: payload, its type, and the signatures of people."""
+"""The DSSE envelope around a statement or a certificate: payload, its type, and the signatures of people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from nbkit.errors import EvidenceError
+from nbkit.registry._certificate import CERTIFICATE_TYPE, Certificate
 from nbkit.registry._keys import SigningKey
+from nbkit.registry._signed import predicate_type_of
 from nbkit.registry._statement import Statement
 from nbkit.registry._strict_json import canonical, read_strict
 
@@ -74,8 +76,8 @@ class Envelope:
     signatures: tuple[Signature, ...] = ()
 
     @classmethod
-    def of(cls, statement: Statement) -> Envelope:
-        """Return an envelope around ``statement`` that nobody has signed yet."""
+    def of(cls, statement: Statement | Certificate) -> Envelope:
+        """Return an envelope around a statement or certificate that nobody has signed yet."""
         return cls(payload=statement.payload())
 
     @property
@@ -92,19 +94,39 @@ class Envelope:
         """Return what the payload claims, to show it to a person; only `verify_evidence` makes it true."""
         return Statement.from_payload(self.payload)
 
+    def unverified_certificate(self) -> Certificate:
+        """Return what the payload claims to certify; only `verify_certificate` makes it true."""
+        return Certificate.from_payload(self.payload)
+
     def sign(self, key: SigningKey) -> Envelope:
         """Return the envelope with the signature of ``key`` added.
 
         Raises
         ------
         EvidenceError
-            The key has signed already, or the payload is no statement.
+            The key has signed already, or the payload is neither a statement nor a certificate.
         """
-        Statement.from_payload(self.payload)
+        if predicate_type_of(self.payload) == CERTIFICATE_TYPE:
+            Certificate.from_payload(self.payload)
+        else:
+            Statement.from_payload(self.payload)
         if any(signature.keyid == key.key_id for signature in self.signatures):
             raise EvidenceError(f"key {key.name!r}: has signed this already")
         sig = key.sign(pre_authentication_encoding(PAYLOAD_TYPE, self.payload))
         return replace(self, signatures=(*self.signatures, Signature(keyid=key.key_id, sig=sig)))
+
+    def joined(self, other: Envelope) -> Envelope:
+        """Return the envelope with the signatures of both, one a key.
+
+        Raises
+        ------
+        EvidenceError
+            The payloads differ.
+        """
+        if other.payload != self.payload:
+            raise EvidenceError("envelope: signatures under different payloads cannot be joined")
+        signed = {signature.keyid: signature for signature in (*other.signatures, *self.signatures)}
+        return replace(self, signatures=tuple(signed[keyid] for keyid in sorted(signed)))
 
     def as_mapping(self) -> dict[str, object]:
         """Return the envelope as it stands in JSON."""

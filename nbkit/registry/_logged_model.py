@@ -16,6 +16,7 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from nbkit.errors import PackageError
+from nbkit.registry._runs import CLAIM_PREFIX
 from nbkit.registry._store import mlflow_version
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def log_package(client: MlflowClient, package: Package, *, run_id: str) -> str:
         run.info.experiment_id,
         name=package.contract.name,
         source_run_id=run_id,
-        params=dict(run.data.params),
+        params={k: v for k, v in run.data.params.items() if not k.startswith(CLAIM_PREFIX)},
         tags={"nbkit.package_digest": package.digest, "nbkit.contract_digest": package.contract.digest},
         model_type=_MODEL_TYPE,
     )

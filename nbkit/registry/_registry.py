@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import tempfile
 from pathlib import Path
 
-from nbkit.errors import EvidenceError, NotInRegistryError, RegistryError
+from nbkit.errors import NotInRegistryError, RegistryError
 from nbkit.registry._artifacts import Artifacts
-from nbkit.registry._envelope import Envelope
+from nbkit.registry._evidence_files import EvidenceFiles
 from nbkit.registry._logged_model import DATA_FOLDER
 from nbkit.registry._mlflow_errors import translated
-from nbkit.registry._versions import Versions, plain_name
 
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]{32})\Z")
 
 
-class Registry(Versions):
+class Registry(EvidenceFiles):
     """What MLflow keeps of runs and versions.
 
     Several registries with different settings can be used side by side in one process: none of them touches the
@@ -73,91 +70,8 @@ class Registry(Versions):
             target.replace(directory)
         return directory
 
-    def save_envelope(self, name: str, *, version: int, stage: str, envelope: Envelope, pending: bool) -> None:
-        """Keep the evidence of a move: a file of the version's run, found through a tag of the version.
-
-        Files are named by their digest and never replaced, so the history of a stage stays; the tag is set last.
-
-        Parameters
-        ----------
-        name, version, stage : str, int, str
-            What moves, and where to.
-        envelope : Envelope
-            Signed; not checked here.
-        pending : bool
-            True while approvals are being collected. Saving the final evidence ends what was pending.
-        """
-        tag = _evidence_tag(stage, pending=pending)
-        with translated(f"{name}@{version}: evidence for {stage}"):
-            run_id = self._run_of(name, version)
-            path = _evidence_path(name, version, stage, envelope.digest)
-            statement = json.dumps(json.loads(envelope.payload), indent=2, ensure_ascii=False)
-            # The envelope's payload is base64: this copy is for people, and nothing reads it.
-            self._keep_text(run_id, statement, path.replace(".dsse.json", ".statement.json"))
-            self._keep_text(run_id, envelope.to_json(), path)
-            self._client.set_model_version_tag(name, str(version), tag, envelope.digest)
-            old = _evidence_tag(stage, pending=True)
-            if not pending and old in self._version(name, version).tags:
-                self._client.delete_model_version_tag(name, str(version), old)
-
-    def envelope(self, name: str, *, version: int, stage: str, pending: bool = False) -> Envelope | None:
-        """Return the evidence of a move as it was saved, unverified; None when there is none.
-
-        Raises
-        ------
-        EvidenceError
-            The file is gone or is not the one that was saved.
-        """
-        found = self._version(name, version)
-        digest = found.tags.get(_evidence_tag(stage, pending=pending))
-        if digest is None:
-            return None
-        return self.envelope_file(name, version=version, stage=stage, digest=digest)
-
-    def envelope_file(self, name: str, *, version: int, stage: str, digest: str) -> Envelope:
-        """Return the evidence of a move by the digest of its file, unverified.
-
-        Raises
-        ------
-        EvidenceError
-            Not a digest, or there is no such file, or its content is another.
-        """
-        place = f"{name}@{version}: evidence for {stage}"
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-            raise EvidenceError(f"{place}: the tag holds no digest")
-        path = _evidence_path(name, version, stage, digest)
-        try:
-            with translated(place):
-                data = self._run_artifacts(self._run_of(name, version)).read(path)
-        except NotInRegistryError as error:
-            raise EvidenceError(f"{place}: the file {path} is gone") from error
-        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
-            raise EvidenceError(f"{place}: the file {path} was changed")
-        return Envelope.from_json(data)
-
-    def _keep_text(self, run_id: str, text: str, path: str) -> None:
-        """Write a file unless it is there as it should be: a guarded server lets nobody overwrite one."""
-        artifacts = self._run_artifacts(run_id)
-        if path in artifacts.paths(path.rpartition("/")[0]) and artifacts.read(path) == text.encode("utf-8"):
-            return
-        self._log_text(run_id, text, path)
-
-    def _run_of(self, name: str, version: int) -> str:
-        run_id = self._version(name, version).run_id
-        if not run_id:
-            raise RegistryError(f"{name}@{version}: has no run; it was not registered by nbkit")
-        return str(run_id)
-
     def _model_files(self, name: str, version: int) -> Artifacts:
         match = _MODEL_SOURCE.match(self._version(name, version).source or "")
         if match is None:
             raise NotInRegistryError(f"{name}@{version}: holds no nbkit package; it was not registered by nbkit")
         return self._artifacts(self._client.get_logged_model(match[1]).artifact_location)
-
-
-def _evidence_tag(stage: str, *, pending: bool) -> str:
-    return f"nbkit.evidence.{plain_name(stage)}" + (".pending" if pending else "")
-
-
-def _evidence_path(name: str, version: int, stage: str, digest: str) -> str:
-    return f"evidence/{plain_name(name)}-{version}/{plain_name(stage)}-{digest.removeprefix('sha256:')[:16]}.dsse.json"

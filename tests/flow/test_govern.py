@@ -56,13 +56,14 @@ def test_a_stage_cannot_be_skipped(project: Project) -> None:
     table = lifecycle.gate("mortgage@1", to="production", settings=project.settings, now=now())
     assert not table.succeeded
     assert [r.gate for r in table.results if not r.passed] == ["path"]
+    assert "there is nothing to run beside" in {r.gate: r.reason for r in table.results}["canary"]
     with pytest.raises(RefusedError, match="path: fail: mortgage@1: no evidence for staging"):
         lifecycle.approve("mortgage@1", to="production", settings=project.settings, now=now(), key="bob")
 
 
 def test_a_stage_outside_the_path_is_a_usage_error(project: Project) -> None:
-    with pytest.raises(UsageError, match="expected one of staging, production, got 'canary'"):
-        lifecycle.gate("mortgage@1", to="canary", settings=project.settings, now=now())
+    with pytest.raises(UsageError, match="expected one of staging, shadow, canary, production, got 'Production'"):
+        lifecycle.gate("mortgage@1", to="Production", settings=project.settings, now=now())
     with pytest.raises(UsageError, match="expected NAME@NUMBER"):
         lifecycle.gate("mortgage@one", to="staging", settings=project.settings, now=now())
 

@@ -98,6 +98,7 @@ def facts(**changes):
         "shadow": trial(),
         "canary": trial(disagreement_share=None),
         "limits": {
+            "beside_champion": True,
             "shadow_days": 7,
             "minimum_decisions": 200,
             "error_share_ceiling": 0.01,
@@ -110,7 +111,7 @@ def facts(**changes):
 
 def trial(**changes):
     return {
-        "days": 8.25,
+        "days": 8,
         "decisions": 12_000,
         "error_share": 0.0,
         "fallback_share": 0.002,
@@ -523,8 +524,8 @@ class TestTrials:
             ({"disagreement_share": 0.21}, FAIL, "21.00% were decided otherwise than by the champion, above 0.2"),
             ({"p99_ms": 51.0}, FAIL, "99 of 100 were done within 51.0 ms, above 50"),
             ({"decisions": 199}, CANNOT_TELL, "fewer than 200 tell nothing"),
-            ({"decisions": 0, "error_share": 1.0}, CANNOT_TELL, "fewer than 200 tell nothing"),
-            ({"days": 6.9}, CANNOT_TELL, "the contract asks for 7 days"),
+            ({"decisions": 0, "error_share": None}, CANNOT_TELL, "holds no decision of this version in shadow"),
+            ({"days": 6}, CANNOT_TELL, "the contract asks for 7 days"),
             ({"disagreement_share": None}, CANNOT_TELL, "shadow.disagreement_share is None, not a finite number"),
         ],
     )
@@ -539,14 +540,23 @@ class TestTrials:
             assert result.verdict is CANNOT_TELL
             assert result.reason == f"the ledger holds no decision of this version in {name}"
 
+    def test_a_first_version_has_nothing_to_run_beside(self):
+        limits = facts()["limits"] | {"beside_champion": False}
+        for gate, name in ((require_shadow, "shadow"), (require_canary, "canary")):
+            result = gate()(facts(limits=limits, **{name: None}))
+            assert (result.verdict, result.reason) == (
+                PASS,
+                "no version is in production yet: there is nothing to run beside",
+            )
+
     def test_a_canary_is_compared_only_where_somebody_measured_it(self):
         assert require_canary()(facts()).passed
-        assert require_canary()(facts(canary=trial(days=0.1))).passed
+        assert require_canary()(facts(canary=trial(days=1))).passed
         assert require_canary()(facts(canary=trial(disagreement_share=0.5))).verdict is FAIL
 
     def test_the_reason_gives_every_figure(self):
         assert require_canary()(facts()).reason == (
-            "12,000 decisions in 8.2 days: scoring failed for 0.00% of decisions, a fallback answered 0.20%, "
+            "12,000 decisions on 8 days: scoring failed for 0.00% of decisions, a fallback answered 0.20%, "
             "99 of 100 were done within 4.5 ms"
         )
 
