@@ -86,4 +86,34 @@ def tickets_decide(name: str, ticket: str, *, outcome: str, reason: str, note: s
     show(result, as_json=as_json)
 
 
-COMMANDS = (rules, canary, tickets)
+@click.group()
+def apikeys() -> None:
+    """Say who may call a worker."""
+
+
+@apikeys.command("new")
+@click.argument("caller")
+@click.option("--scope", "scopes", multiple=True, required=True, help="decide, explain, override, metrics or admin.")
+@click.option("--days", type=click.IntRange(1, 3650), default=None, help="Ends after so many days (default: never).")
+@json_option
+def apikeys_new(caller: str, *, scopes: tuple[str, ...], days: int | None, as_json: bool) -> None:
+    """Make an API key for CALLER; its token is shown once."""
+    show(lifecycle.make_api_key(caller, scopes=scopes, days=days, settings=settings(), now=now()), as_json=as_json)
+
+
+@apikeys.command("list")
+@json_option
+def apikeys_list(*, as_json: bool) -> None:
+    """Show every API key, without its secret."""
+    show(lifecycle.api_keys(settings=settings(), now=now()), as_json=as_json)
+
+
+@apikeys.command("revoke")
+@click.argument("key_id", metavar="ID")
+@json_option
+def apikeys_revoke(key_id: str, *, as_json: bool) -> None:
+    """End an API key; workers notice within a second."""
+    show(lifecycle.revoke_api_key(key_id, settings=settings(), now=now()), as_json=as_json)
+
+
+COMMANDS = (rules, canary, tickets, apikeys)

@@ -10,14 +10,27 @@ from nbkit import lifecycle
 from nbkit.cli._shared import REFUSED_EXIT, bar, json_option, model_argument, name_argument, settings, show
 from nbkit.errors import UsageError
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @model_argument
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True)
-def serve(name: str, *, host: str, port: int) -> None:
-    """Answer decisions from the verified version in production."""
-    raise SystemExit(lifecycle.serve(name, settings=settings(), host=host, port=port, report=click.echo))
+@click.option("--api-keys", type=_FILE, help="API keys of callers (nbkit apikeys).")
+@click.option("--oidc", type=_FILE, help="oidc.json: whose bearer tokens count.")
+@click.option("--tls-cert", type=_FILE, help="Certificate chain, PEM.")
+@click.option("--tls-key", type=_FILE, help="Its private key, PEM.")
+@click.option("--tls-elsewhere", is_flag=True, help="A proxy in front encrypts.")
+@click.option("--routes", type=_FILE, help="routes.json: several models behind one address.")
+def serve(name: str, *, host: str, port: int, routes: Path | None, tls_elsewhere: bool, **files: Path | None) -> None:
+    """Answer decisions from the verified version in production, and try those in canary and shadow."""
+    access = [word for option, path in files.items() if path for word in (f"--{option.replace('_', '-')}", str(path))]
+    access += ["--tls-elsewhere"] if tls_elsewhere else []
+    code = lifecycle.serve(
+        name, settings=settings(), host=host, port=port, access=tuple(access), routes=routes, report=click.echo
+    )
+    raise SystemExit(code)
 
 
 @click.group()

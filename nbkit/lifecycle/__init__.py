@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nbkit.lifecycle._apikeys import api_keys, make_api_key, revoke_api_key
     from nbkit.lifecycle._approve import approve
     from nbkit.lifecycle._begin import check_contract, check_leaks, new, templates
     from nbkit.lifecycle._canary import canary
@@ -50,6 +51,7 @@ __all__ = [
     "UseCase",
     "View",
     "add_cases",
+    "api_keys",
     "approve",
     "audit_replay",
     "audit_verify",
@@ -76,6 +78,7 @@ __all__ = [
     "known_targets",
     "ledger_path",
     "list_keys",
+    "make_api_key",
     "make_incident",
     "make_key",
     "new",
@@ -89,6 +92,7 @@ __all__ = [
     "rehearse",
     "replacements_of",
     "reproduce",
+    "revoke_api_key",
     "revoke_key",
     "rollback",
     "run",
@@ -111,6 +115,7 @@ __all__ = [
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
     "_approve": ("approve",),
+    "_apikeys": ("api_keys", "make_api_key", "revoke_api_key"),
     "_begin": ("check_contract", "check_leaks", "new", "templates"),
     "_canary": ("canary",),
     "_case_diff": ("diff_case_sets",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
@@ -10,12 +11,14 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RegistryError
 from nbkit.lifecycle._keys import ledger_key
 from nbkit.lifecycle._prove import ledger_path
 from nbkit.registry import Registry, TrustStore
+from nbkit.route import RouteTable
 from nbkit.serve import PackageStore, SyncResult, sync_model
 from nbkit.settings import Settings
 
@@ -40,14 +43,26 @@ def sync(name: str, *, settings: Settings, now: datetime, stage: str = Stage.PRO
 
 
 def worker_command(
-    name: str, *, settings: Settings, host: str, port: int, now: datetime, log_level: str = "info"
+    name: str,
+    *,
+    settings: Settings,
+    host: str,
+    port: int,
+    now: datetime,
+    log_level: str = "info",
+    access: tuple[str, ...] = (),
+    routes: Path | None = None,
 ) -> list[str]:
-    """Return the command of a scoring worker; it imports neither mlflow nor pandas nor shap."""
+    """Return the command of a scoring worker; it imports neither mlflow nor pandas nor shap.
+
+    ``access`` are its options that say who may call, as `python -m nbkit.serve` takes them.
+    """
     key = ledger_key(settings, now=now)
     return [
         sys.executable, "-m", "nbkit.serve", "--name", name, "--store", str(settings.store),
         "--trust", str(settings.trust_file), "--host", host, "--port", str(port), "--log-level", log_level,
         "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.pem"),
+        *access, *(("--routes", str(routes)) if routes else ()),
     ]  # fmt: skip
 
 
@@ -57,6 +72,8 @@ def serve(
     settings: Settings,
     host: str = "127.0.0.1",
     port: int = 8000,
+    access: tuple[str, ...] = (),
+    routes: Path | None = None,
     report: Callable[[str], None],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> int:
@@ -74,6 +91,8 @@ def serve(
     ------
     EvidenceError
         Nothing that verifies has ever been in production.
+    RouteError
+        The table of routes is wrong.
     """
     first = sync(name, settings=settings, now=clock())
     report(f"{name}: {first.state}{': ' + first.reason if first.reason else ''}")
@@ -83,18 +102,19 @@ def serve(
             next_step=f"nbkit gate {name} --to production",
         )
     stop = threading.Event()
-    command = worker_command(name, settings=settings, host=host, port=port, now=clock())
+    others = tuple(model for model in (RouteTable.load(routes).models if routes else ()) if model != name)
+    command = worker_command(name, settings=settings, host=host, port=port, now=clock(), access=access, routes=routes)
     worker = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     report(f"{name}: answering at http://{host}:{port}/v1/models/{name}/decisions")
-    last = {first.stage: first}
+    last = {(name, first.stage): first}
     while worker.poll() is None and not stop.wait(_SYNC_EVERY_SECONDS if len(last) > 1 else 0):
-        for stage in _SERVED_STAGES:
-            result = sync(name, settings=settings, now=clock(), stage=stage)
-            if result != last.get(stage) and result.state not in ("current", "empty"):
-                report(f"{name}: {stage}: {result.state}: {result.reason or f'version {result.version}'}")
-            last[stage] = result
+        for model, stage in itertools.product((name, *others), _SERVED_STAGES):
+            result = sync(model, settings=settings, now=clock(), stage=stage)
+            if result != last.get((model, stage)) and result.state not in ("current", "empty"):
+                report(f"{model}: {stage}: {result.state}: {result.reason or f'version {result.version}'}")
+            last[model, stage] = result
     worker.terminate()
     return worker.wait(timeout=30)
 

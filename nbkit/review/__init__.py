@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from nbkit.review._queue import ReviewQueue
-from nbkit.review._ticket import ReviewLabel, Ticket, TicketState, labels_of, ticket_id, ticket_tags
+from nbkit.review._ticket import TICKET_DUE, ReviewLabel, Ticket, TicketState, labels_of, ticket_id, ticket_tags
 
-__all__ = ["ReviewLabel", "ReviewQueue", "Ticket", "TicketState", "labels_of", "ticket_id", "ticket_tags"]
+__all__ = ["TICKET_DUE", "ReviewLabel", "ReviewQueue", "Ticket", "TicketState", "labels_of", "ticket_id", "ticket_tags"]

@@ -10,10 +10,10 @@ from enum import StrEnum
 from nbkit.contract import Contract, Outcome
 from nbkit.records import AuditRecord
 
-__all__ = ["ReviewLabel", "Ticket", "TicketState", "labels_of", "ticket_id", "ticket_tags"]
+__all__ = ["TICKET_DUE", "ReviewLabel", "Ticket", "TicketState", "labels_of", "ticket_id", "ticket_tags"]
 
 # Tags of the audit record that referred: the ticket's terms are on the disk in the same commit as the decision.
-DUE = "ticket_due"
+TICKET_DUE = "ticket_due"
 OTHERWISE = "ticket_otherwise"
 
 _PREFIX = "t-"
@@ -155,14 +155,14 @@ def ticket_tags(contract: Contract, *, decided_at: datetime) -> Mapping[str, str
         Tags of the audit record: a later contract does not move the deadline of a ticket that waits already.
     """
     due = decided_at + timedelta(hours=contract.review.sla_hours)
-    return {DUE: due.isoformat(), OTHERWISE: contract.review.when_expired}
+    return {TICKET_DUE: due.isoformat(), OTHERWISE: contract.review.when_expired}
 
 
 def ticket_of(record: AuditRecord, events: Sequence[Event], *, now: datetime) -> Ticket | None:
     """Return the ticket of a record, or None when it does not wait for anybody."""
-    if record.kind != "decision" or record.decision != Outcome.REFER or DUE not in record.tags:
+    if record.kind != "decision" or record.decision != Outcome.REFER or TICKET_DUE not in record.tags:
         return None
-    due = datetime.fromisoformat(record.tags[DUE])
+    due = datetime.fromisoformat(record.tags[TICKET_DUE])
     state, who, until = TicketState.QUEUED, "", None
     outcome = reason = note = ""
     closed_at: datetime | None = None

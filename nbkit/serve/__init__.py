@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from nbkit.serve._access import SCOPES, AccessFile, ApiKey
 from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
 from nbkit.serve._explain import explanation_of
 from nbkit.serve._rules import Rules, Ruling, check_rules
@@ -15,6 +16,9 @@ from nbkit.serve._worker import WorkerOptions, run_worker
 __all__ = [
     "CANARY_SHARE_TAG",
     "REASONS_FOLLOW",
+    "SCOPES",
+    "AccessFile",
+    "ApiKey",
     "Installed",
     "Judge",
     "Judgement",

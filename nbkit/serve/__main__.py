@@ -31,6 +31,12 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option(
     "--log-level", default="info", show_default=True, type=click.Choice(["debug", "info", "warning", "error"])
 )
+@click.option("--api-keys", type=click.Path(path_type=Path), help="API keys of callers (nbkit apikeys).")
+@click.option("--oidc", type=click.Path(path_type=Path), help="oidc.json: whose bearer tokens count.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate chain, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
+@click.option("--tls-elsewhere", is_flag=True, help="A proxy in front encrypts.")
+@click.option("--routes", type=click.Path(path_type=Path), help="routes.json: several models behind one address.")
 def main(
     *,
     name: str,
@@ -42,6 +48,12 @@ def main(
     host: str,
     port: int,
     log_level: str,
+    api_keys: Path | None,
+    oidc: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_elsewhere: bool,
+    routes: Path | None,
 ) -> None:
     """Answer POST /v1/models/NAME/decisions from verified packages, each answer recorded before it is given."""
     handler = logging.StreamHandler(sys.stderr)
@@ -59,6 +71,12 @@ def main(
                 host=host,
                 port=port,
                 journal=journal or store / "journals" / f"{name}.journal",
+                api_keys=api_keys,
+                oidc=oidc,
+                tls_cert=tls_cert,
+                tls_key=tls_key,
+                tls_elsewhere=tls_elsewhere,
+                routes=routes,
             )
         )
     except (NbkitError, OSError) as error:

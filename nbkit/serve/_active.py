@@ -49,6 +49,8 @@ class Active:
         That the evidence is for.
     share : float
         Of the subjects that a canary answers.
+    price_usd : str
+        What asking its model once costs, as decimal text.
     """
 
     version: int
@@ -66,6 +68,7 @@ class Active:
     breaker: Breaker = field(default_factory=lambda: Breaker(clock=time.monotonic))
     stage: str = PRODUCTION
     share: float = 0.0
+    price_usd: str = "0"
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.
@@ -156,6 +159,7 @@ def load_active(
         stage=installed.stage,
         share=installed.share,
         may_wait=contract.audit.when_unavailable == "journal",
+        price_usd=str(contract.budget.price_usd),
     )
 
 

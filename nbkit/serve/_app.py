@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
@@ -147,7 +148,12 @@ class App:
             _check_head(headers, endpoint)
             call.body = await read_body(receive, limit=endpoint.limit)
         call.arrived = scope.get(ARRIVED) or time.perf_counter()
-        return await endpoint.handler(call)
+        reply = await endpoint.handler(call)
+        if call.caller.trace:
+            # The same trace, and this call as the parent of whatever follows.
+            span = secrets.token_hex(8)
+            reply.headers.append((b"traceparent", f"00-{call.caller.trace}-{span}-01".encode()))
+        return reply
 
     def _find(self, path: str) -> Endpoint:
         for face in self._faces:

@@ -34,9 +34,9 @@ class NativeFace:
             ),
             "/healthz": Endpoint(self._live, methods=seen),
             "/readyz": Endpoint(self._ready, methods=seen),
-            "/metrics": Endpoint(self._counts, methods=seen),
+            "/metrics": Endpoint(self._counts, methods=seen, scope="metrics"),
         }
-        self._explanation = Endpoint(self._explain, methods=("GET",), scope="decide")
+        self._explanation = Endpoint(self._explain, methods=("GET",), scope="explain")
 
     def find(self, path: str) -> Endpoint | None:
         """Return what answers at a path.

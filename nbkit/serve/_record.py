@@ -7,6 +7,7 @@ from datetime import datetime
 
 from nbkit.audit import Ledger
 from nbkit.records import AuditRecord
+from nbkit.review import TICKET_DUE, ticket_id
 from nbkit.serve._decide import Judgement
 from nbkit.serve._turn import ConflictError, Turn
 
@@ -73,7 +74,9 @@ def record_of_turn(
         fallback=decision.fallback,
         fallback_cause=cause,
         latency_us=int((time.perf_counter() - turn.started) * 1e6),
+        cost_usd="0" if decision.score is None else active.price_usd,
         tags=tags,
+        stage=active.stage,
     )
 
 
@@ -103,6 +106,7 @@ def answer_of(record: AuditRecord) -> dict[str, object]:
         "route": record.route,
         "fallback": record.fallback,
         "fallback_cause": record.fallback_cause,
+        "ticket": ticket_id(record.id) if TICKET_DUE in texts else "",
     }
 
 

@@ -11,6 +11,7 @@ from typing import cast
 from nbkit.audit import Ledger
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
+from nbkit.serve._metrics import Metrics
 from nbkit.serve._turn import TryAgainError
 
 __all__ = ["Recorder"]
@@ -26,10 +27,13 @@ class Recorder:
     ----------
     ledger : Ledger
         Where they go.
+    metrics : Metrics, optional
+        Times every commit.
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, metrics: Metrics | None = None) -> None:
         self._ledger = ledger
+        self._metrics = metrics
         self._waiting = 0
         self._since = 0.0
 
@@ -81,7 +85,10 @@ class Recorder:
 
     def _settle(self, outcomes: Sequence[tuple[_Waiting, _Place]]) -> None:
         self._waiting -= len(outcomes)
-        self._since = time.perf_counter()
+        moment = time.perf_counter()
+        if self._metrics is not None:
+            self._metrics.observe("audit_commit_seconds", moment - self._since)
+        self._since = moment
         for future, place in outcomes:
             if future.done():
                 continue  # whoever asked has gone; the record stays

@@ -12,7 +12,7 @@ import msgspec
 from nbkit.contract import RowCheck
 from nbkit.errors import ContractViolationError, NbkitError
 
-__all__ = ["BadRequestError", "DecisionRequest", "read_request"]
+__all__ = ["BadRequestError", "DecisionRequest", "check_ids", "read_request"]
 
 # Enough for any id that a caller makes up, short enough for a log line; nothing that needs escaping anywhere.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")
@@ -85,18 +85,34 @@ def read_request(body: bytes, *, rows: RowCheck) -> DecisionRequest:
     # A field that is given twice is read once; two readers could then see two requests.
     if _may_repeat(body):
         _refuse_repeated(body)
-    for name, value, fits in (
-        ("request_id", read.request_id, lambda text: bool(_ID.match(text))),
-        ("subject", read.subject, lambda text: 0 < len(text) <= _MOST_SUBJECT and text.isprintable()),
-    ):
-        if value is not None and not fits(value):
-            words = _ID_WORDS if name == "request_id" else f"expected 1..{_MOST_SUBJECT} printable characters"
-            raise BadRequestError(f"$.{name}: {words}")
+    check_ids(read.request_id, read.subject)
     inputs = _decode_inputs(bytes(read.inputs), rows=rows)
     row = rows.check(inputs)
     return DecisionRequest(
         request_id=read.request_id or "", subject=read.subject or "", row=row, special=rows.special(inputs)
     )
+
+
+def check_ids(request_id: str | None, subject: str | None) -> None:
+    """Refuse an id or a subject that cannot be used.
+
+    Parameters
+    ----------
+    request_id, subject : str or None
+        None where the caller gave none.
+
+    Raises
+    ------
+    BadRequestError
+        It is empty, too long, or holds what would need escaping.
+    """
+    for name, value, fits in (
+        ("request_id", request_id, lambda text: bool(_ID.match(text))),
+        ("subject", subject, lambda text: 0 < len(text) <= _MOST_SUBJECT and text.isprintable()),
+    ):
+        if value is not None and not fits(value):
+            words = _ID_WORDS if name == "request_id" else f"expected 1..{_MOST_SUBJECT} printable characters"
+            raise BadRequestError(f"$.{name}: {words}")
 
 
 def _may_repeat(body: bytes) -> bool:

@@ -88,7 +88,7 @@ class Service:
     _recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
-        self._recorder = Recorder(self.ledger)
+        self._recorder = Recorder(self.ledger, metrics=self.metrics)
 
     async def decide(self, body: bytes, *, caller: Caller = ANYONE, arrived: float | None = None) -> Answer:
         """Answer one request of the native protocol.
@@ -260,6 +260,7 @@ class Service:
             follow(turn, record)
         if _LOG.isEnabledFor(logging.DEBUG):
             fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
+            fields |= {"trace": turn.caller.trace} if turn.caller.trace else {}
             _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
         return record
 
@@ -286,6 +287,11 @@ class Service:
                 self.metrics.count("shed", label="queue", value=name)
                 told = f"{name} wait {1000 * age:.0f} ms, where the deadline leaves {1000 * limit:.0f}"
                 raise OverloadedError(f"overloaded: {told}")
+
+    @property
+    def queue_age(self) -> float:
+        """Seconds since the disk last took a record, while some wait; 0 when none does."""
+        return self._recorder.queue_age
 
     def not_ready(self) -> str:
         """Say why requests should go elsewhere; liveness is another question.

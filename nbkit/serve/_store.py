@@ -170,8 +170,8 @@ class PackageStore:
         """
         path = self.pointer(installed.name, stage=installed.stage)
         path.parent.mkdir(parents=True, exist_ok=True)
-        content = msgspec.json.encode(_Pointer(format=STORE_FORMAT, **asdict(installed)), order="sorted")
-        write_atomically(path, content=content)
+        content = msgspec.to_builtins(_Pointer(format=STORE_FORMAT, **asdict(installed)))
+        write_atomically(path, content=json.dumps(content, sort_keys=True).encode())
 
     def remove(self, name: str, *, stage: str) -> bool:
         """Let nothing be in a stage any more; the package stays.

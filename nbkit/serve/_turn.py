@@ -37,10 +37,16 @@ class Caller:
         For the log and for counts; empty when nobody had to say.
     scopes : frozenset of str
         What this caller may do.
+    wants : str
+        The stage that a tester asks to be answered by; empty for whichever the routing chooses.
+    trace : str
+        Id of the distributed trace (W3C) that the call is part of; empty when it is of none.
     """
 
     name: str = ""
     scopes: frozenset[str] = frozenset()
+    wants: str = ""
+    trace: str = ""
 
 
 ANYONE = Caller()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import secrets
@@ -10,7 +9,6 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +17,11 @@ import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import Ledger, Place
-from nbkit.serve._active import Active
 from nbkit.serve._app import App
-from nbkit.serve._native import NativeFace
-from nbkit.serve._server import Server, StampingProtocol
-from nbkit.serve._service import Service
-from nbkit.serve._store import PackageStore
-from nbkit.serve._watch import Watcher
+from nbkit.serve._connection import PatientProtocol
+from nbkit.serve._guard import check_exposure
+from nbkit.serve._server import Server
+from nbkit.serve._wiring import assemble
 
 __all__ = ["WorkerOptions", "run_worker"]
 
@@ -65,6 +61,16 @@ class WorkerOptions:
         0 takes a free one; the log line ``listening`` names it.
     journal : Path, optional
         Where records wait while the ledger cannot take them, if the contract lets them; of this worker alone.
+    api_keys : Path, optional
+        File of the callers' API keys.
+    oidc : Path, optional
+        ``oidc.json``: whose bearer tokens count.
+    tls_cert, tls_key : Path, optional
+        Certificate chain and private key, PEM.
+    tls_elsewhere : bool
+        A proxy in front encrypts.
+    routes : Path, optional
+        ``routes.json``: several models behind one address.
     """
 
     name: str
@@ -75,6 +81,17 @@ class WorkerOptions:
     host: str = "127.0.0.1"
     port: int = 8000
     journal: Path | None = None
+    api_keys: Path | None = None
+    oidc: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_elsewhere: bool = False
+    routes: Path | None = None
+
+    @property
+    def secured(self) -> bool:
+        """Whether callers must say who they are."""
+        return self.api_keys is not None or self.oidc is not None
 
 
 def run_worker(options: WorkerOptions) -> None:
@@ -87,25 +104,21 @@ def run_worker(options: WorkerOptions) -> None:
 
     Raises
     ------
+    UsageError
+        Others than this machine could reach it, and it would not know them, or the line is in the clear.
     AuditError
         The ledger cannot be written: nothing would be answered.
     OSError
         The address cannot be listened on.
     """
+    has_tls = options.tls_cert is not None or options.tls_elsewhere
+    check_exposure(options.host, has_auth=options.secured, has_tls=has_tls)
     sys.setswitchinterval(_SWITCH_SECONDS)
     ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
     try:
-        service = Service(
-            name=options.name,
-            ledger=ledger,
-            now=_now,
-            new_id=_Ids(),
-            load_package=PackageStore(options.store).package,
-        )
-        watcher = _watcher(options, service=service)
-        watcher.begin()
+        assembled = assemble(options, ledger=ledger, now=_now, new_id=_Ids())
         with _listen(options.host, options.port) as listener:
-            server = Server(_config(_app(service, watcher)), stopping=service.stop)
+            server = Server(_config(assembled.app, options), stopping=assembled.stop)
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
@@ -120,35 +133,11 @@ def run_worker(options: WorkerOptions) -> None:
         _LOG.info("ledger closed", extra={"fields": told})
 
 
-def _watcher(options: WorkerOptions, *, service: Service) -> Watcher:
-    def serve(active: Active | None) -> None:
-        service.active = active
-
-    return Watcher(
-        name=options.name, store=PackageStore(options.store), trust_file=options.trust, now=_now, serve=serve
-    )
-
-
-def _app(service: Service, watcher: Watcher) -> App:
-    following: list[asyncio.Task[None]] = []
-
-    async def start() -> None:
-        following.append(asyncio.create_task(watcher.follow()))
-
-    async def stop() -> None:
-        for task in following:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-    return App([NativeFace(service)], start=start, stop=stop, metrics=service.metrics)
-
-
-def _config(app: App) -> uvicorn.Config:
+def _config(app: App, options: WorkerOptions) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=StampingProtocol,
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         interface="asgi3",
@@ -159,6 +148,8 @@ def _config(app: App) -> uvicorn.Config:
         proxy_headers=False,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
     )
 
 

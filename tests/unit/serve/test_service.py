@@ -88,6 +88,7 @@ def test_an_answer_is_in_the_ledger_with_all_that_it_rests_on(
         "route": "model",
         "fallback": "",
         "fallback_cause": "",
+        "ticket": "",
     }
     assert service.active is not None
     assert record.inputs == lender.BAD

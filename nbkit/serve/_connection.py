@@ -1,0 +1,89 @@
+"""One connection of the server, with the limits that uvicorn's own lacks: heads arrive whole, soon, and small."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from nbkit.serve._server import StampingProtocol
+
+__all__ = ["PatientProtocol"]
+
+# From the opening of the connection to its first head, and from the first byte of any head to its last.
+HEAD_SECONDS = 5.0
+
+# Enough for a token of an issuer and a trace; the parser itself would take any amount.
+HEAD_LIMIT = 32 * 1024
+
+
+class PatientProtocol(StampingProtocol):
+    """Closes a connection whose head is late or large; bodies have limits of their own in the application.
+
+    A head that arrives in one piece, as nearly all do, costs no timer.
+    """
+
+    _timer: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _in_head = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for the first head.
+
+        Parameters
+        ----------
+        transport : Transport
+            Of the connection.
+        """
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what leaves a head unfinished is counted and timed.
+
+        Parameters
+        ----------
+        data : bytes
+            As it arrived.
+        """
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            self._wait()
+            if self._head_bytes > HEAD_LIMIT:
+                self._end()
+
+    def on_message_begin(self) -> None:
+        """Note that a head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting: from here the application's own limits hold."""
+        self._in_head = False
+        self._head_bytes = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the timer.
+
+        Parameters
+        ----------
+        exc : Exception or None
+            Why it ended.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._end)
+
+    def _end(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()

@@ -1,0 +1,248 @@
+"""Versions on trial beside the champion: a canary answers its share, a shadow only says what it would have decided."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from nbkit.audit import CHAMPION_DECISION, Ledger
+from nbkit.records import AuditRecord, Decision
+from nbkit.route import Split, split_key
+from nbkit.serve._active import Active
+from nbkit.serve._metrics import Metrics
+from nbkit.serve._request import DecisionRequest
+from nbkit.serve._turn import Caller, Choice, Turn
+
+__all__ = ["OVERRIDE_SCOPE", "ROUTED_BY", "TRACE", "Trials"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+# Scope of a caller who may name the stage that answers.
+OVERRIDE_SCOPE = "override"
+
+# Tags of an audit record.
+ROUTED_BY = "routed_by"
+SHADOW_OF = "shadow_of"
+TRACE = "trace"
+
+# A caller's request id begins with a letter or digit, so no caller can take the place of a shadow's record.
+_SHADOW_ID = "~shadow"
+
+# A tenth of a second of work: what comes when so much waits is dropped, because a shadow may cost nobody anything.
+_MOST_SHADOWS = 512
+
+_Waiting = tuple[Turn, AuditRecord, Active]
+
+
+@dataclass(slots=True)
+class _Trial:
+    active: Active
+    split: Split
+    # Whether the row that was checked by the champion's contract is a row of this one.
+    fits: bool = True
+
+
+class Trials:
+    """Routes requests between champion and canary, and lets a shadow follow; used from the event loop.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+    ledger : Ledger
+        Where shadows are recorded.
+    secret : bytes
+        Shared by all workers of the model; draws the canary's subjects.
+    now : callable
+        The clock: aware, UTC.
+    new_id : callable
+        Makes ids that never repeat.
+    metrics : Metrics
+        Counts shadows.
+    busy : callable
+        Whether requests wait: then shadows are shed first.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        ledger: Ledger,
+        secret: bytes,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str],
+        metrics: Metrics,
+        busy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._name = name
+        self._ledger = ledger
+        self._secret = secret
+        self._now = now
+        self._new_id = new_id
+        self._metrics = metrics
+        self._busy = busy
+        self._canary: _Trial | None = None
+        self._shadow: Active | None = None
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def canary(self) -> Active | None:
+        """The version that answers a share."""
+        return self._canary.active if self._canary else None
+
+    @property
+    def shadow(self) -> Active | None:
+        """The version that answers nobody."""
+        return self._shadow
+
+    def serve_canary(self, active: Active | None) -> None:
+        """Let a version answer its share from now on.
+
+        Parameters
+        ----------
+        active : Active or None
+            Verified for the stage ``canary``; None ends the trial.
+        """
+        if active is None:
+            self._canary = None
+            return
+        key = split_key(self._secret, model=self._name, version=active.version)
+        self._canary = _Trial(active, Split(share=active.share, key=key))
+
+    def serve_shadow(self, active: Active | None) -> None:
+        """Let a version follow what is answered from now on.
+
+        Parameters
+        ----------
+        active : Active or None
+            Verified for the stage ``shadow``; None ends the trial.
+        """
+        self._shadow = active
+        if active is not None and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="nbkit-shadow", daemon=True)
+            self._thread.start()
+
+    def route(self, request: DecisionRequest, /, *, champion: Active, caller: Caller) -> Choice:
+        """Choose the version that answers (a `Router`).
+
+        Parameters
+        ----------
+        request : DecisionRequest
+            The subject decides; a request without one, and without an id, is the champion's.
+        champion : Active
+            In production.
+        caller : Caller
+            One with the scope ``override`` may name the stage.
+
+        Returns
+        -------
+        Choice
+            The same for the same subject, however the share grows.
+        """
+        tags = {TRACE: caller.trace} if caller.trace else {}
+        trial = self._canary
+        if trial is None:
+            return Choice(active=champion, tags=tags)
+        if caller.wants and OVERRIDE_SCOPE in caller.scopes:
+            wanted = trial.active if caller.wants == trial.active.stage else champion
+            return Choice(active=wanted, tags={**tags, ROUTED_BY: f"override:{caller.name}"})
+        entity = request.subject or request.request_id
+        if not entity or not trial.split.takes(entity):
+            return Choice(active=champion, tags=tags)
+        if trial.active.package.contract.inputs != champion.package.contract.inputs:
+            # Its callers send the champion's inputs: a version that takes others cannot be tried this way.
+            self._metrics.count("canary_skipped", label="cause", value="inputs")
+            return Choice(active=champion, tags=tags)
+        return Choice(active=trial.active, tags={**tags, ROUTED_BY: f"share:{trial.split.share!r}"})
+
+    def follow(self, turn: Turn, record: AuditRecord) -> None:
+        """Hand a decision to the shadow (a `Follower`); never waits.
+
+        Parameters
+        ----------
+        turn : Turn
+            That was answered.
+        record : AuditRecord
+            Durable.
+        """
+        shadow = self._shadow
+        if shadow is None or record.stage != "production":
+            return
+        if self._busy() or self._queue.qsize() >= _MOST_SHADOWS:
+            self._metrics.count("shed", label="queue", value="shadows")
+            return
+        self._queue.put((turn, record, shadow))
+
+    def close(self) -> None:
+        """Stop; what waits is dropped."""
+        self._shadow = None
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(timeout=1.0)
+
+    def _run(self) -> None:
+        while (waiting := self._queue.get()) is not None:
+            turn, record, shadow = waiting
+            if self._shadow is None:
+                continue
+            try:
+                self._ledger.submit(self._judged(turn, record, shadow))
+            except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
+                fields = {"request_id": turn.id, "version": shadow.version, "error": type(error).__name__}
+                _LOG.error("shadow failed", extra={"fields": fields})
+
+    def _judged(self, turn: Turn, record: AuditRecord, shadow: Active) -> AuditRecord:
+        started = time.perf_counter()
+        cause = ""
+        try:
+            decision = self._decide(shadow, turn.request.row)
+        except Exception as error:  # noqa: BLE001 - a shadow that fails is what a trial is for: it is recorded as such
+            cause = f"error: {type(error).__name__}"
+            judgement = shadow.judge.fallback(turn.request.row)
+            default = Decision(decision=shadow.package.contract.serve.default.value, score=None, fallback="retry")
+            decision = judgement.decision if judgement else default
+        tags = {SHADOW_OF: record.id, CHAMPION_DECISION: record.decision}
+        return AuditRecord(
+            id=self._new_id(),
+            request_id=f"{_SHADOW_ID}:{shadow.version}:{record.id}",
+            model=self._name,
+            version=shadow.version,
+            package_digest=shadow.package.digest,
+            contract_digest=shadow.contract_digest,
+            evidence_digest=shadow.evidence_digest,
+            received_at=record.received_at,
+            decided_at=self._now(),
+            subject=record.subject,
+            # They stand in the record that it shadows: personal data is kept once.
+            inputs={},
+            score=decision.score,
+            decision=decision.decision,
+            reasons=decision.reasons,
+            route=decision.route,
+            fallback=decision.fallback,
+            fallback_cause=cause,
+            latency_us=int((time.perf_counter() - started) * 1e6),
+            cost_usd="0" if decision.score is None else shadow.price_usd,
+            tags=tags,
+            kind="shadow",
+            stage="shadow",
+        )
+
+    @staticmethod
+    def _decide(shadow: Active, row: Mapping[str, float | str | None]) -> Decision:
+        judge = shadow.judge
+        early = judge.before(row)
+        if early is not None:
+            return early.decision
+        # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
+        row = shadow.rows.check(row)
+        score = shadow.package.score(row)
+        judge.check_score(score)
+        # Reasons cost a hundred times the score and nobody is told them.
+        return judge.conclude(judge.weigh(row, score), follow=True).decision

@@ -1,0 +1,217 @@
+"""Put a worker together: services and the versions they follow, faces, and who may call."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from nbkit.audit import Ledger
+from nbkit.contract import Stage
+from nbkit.route import RouteTable
+from nbkit.serve._active import Active
+from nbkit.serve._app import App, Face, Guard
+from nbkit.serve._breaker import Breaker
+from nbkit.serve._guard import AccessGuard, open_guard
+from nbkit.serve._metrics import Metrics
+from nbkit.serve._mlflow_face import MlflowFace
+from nbkit.serve._native import NativeFace
+from nbkit.serve._notes import figures_of, note_ticket
+from nbkit.serve._openapi import OpenApiFace
+from nbkit.serve._routes_face import ModelFace, RoutesFace
+from nbkit.serve._service import Service
+from nbkit.serve._store import PackageStore
+from nbkit.serve._tokens import Issuer, TokenVerifier
+from nbkit.serve._trials import Trials
+from nbkit.serve._v2_face import InferenceFace
+from nbkit.serve._watch import Watcher
+
+if TYPE_CHECKING:
+    from nbkit.serve._worker import WorkerOptions
+
+__all__ = ["Assembled", "assemble"]
+
+_Task = Callable[[], Coroutine[object, object, None]]
+
+# Shadows are shed when records wait for the disk longer than a commit takes.
+_BUSY_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """One model of a worker, with the versions on trial."""
+
+    service: Service
+    trials: Trials
+    watchers: tuple[Watcher, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """A worker that is put together.
+
+    Parameters
+    ----------
+    app : App
+        Follows the store once the server begins.
+    stop : callable
+        Says that the server is stopping.
+    """
+
+    app: App
+    stop: Callable[[], None]
+
+
+def assemble(
+    options: WorkerOptions, *, ledger: Ledger, now: Callable[[], datetime], new_id: Callable[[], str]
+) -> Assembled:
+    """Return a worker with what is installed loaded.
+
+    Parameters
+    ----------
+    options : WorkerOptions
+        Where things are.
+    ledger : Ledger
+        Open.
+    now : callable
+        The clock: aware, UTC.
+    new_id : callable
+        Makes ids that never repeat.
+
+    Returns
+    -------
+    Assembled
+        Application, and what to call before it stops.
+
+    Raises
+    ------
+    AccessError
+        The keys of callers cannot be read.
+    RouteError
+        The table of routes is wrong.
+    """
+    metrics = Metrics()
+    table = RouteTable.load(options.routes) if options.routes else None
+    names = dict.fromkeys((options.name, *(table.models if table else ())))
+    secret = hashlib.blake2b(b"nbkit canary 1", key=options.ledger_key.private_bytes_raw(), digest_size=32).digest()
+    models = {
+        name: _model(name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id)
+        for name in names
+    }
+    guard = _guard(options, metrics=metrics, now=now)
+    services = {name: model.service for name, model in models.items()}
+    first = services[options.name]
+    faces: list[Face] = [ModelFace(service) for name, service in services.items() if name != options.name]
+    faces += [RoutesFace(table, services)] if table else []
+    faces += [
+        NativeFace(first),
+        MlflowFace(first),
+        InferenceFace(services),
+        OpenApiFace(first, secured=options.secured),
+    ]
+    tasks: list[_Task] = [watcher.follow for model in models.values() for watcher in model.watchers]
+    tasks += [guard.follow] if isinstance(guard, AccessGuard) else []
+    for model in models.values():
+        for watcher in model.watchers:
+            watcher.begin()
+    app = _app(faces, guard=guard, metrics=metrics, tasks=tasks, models=tuple(models.values()))
+
+    def stop() -> None:
+        for service in services.values():
+            service.stop()
+
+    return Assembled(app=app, stop=stop)
+
+
+def _model(
+    name: str,
+    options: WorkerOptions,
+    *,
+    ledger: Ledger,
+    secret: bytes,
+    metrics: Metrics,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+) -> _Model:
+    store = PackageStore(options.store)
+    service = Service(
+        name=name,
+        ledger=ledger,
+        now=now,
+        new_id=new_id,
+        load_package=store.package,
+        metrics=metrics,
+        markers=(note_ticket,),
+    )
+    trials = Trials(
+        name, ledger=ledger, secret=secret, now=now, new_id=new_id, metrics=metrics,
+        busy=lambda: service.queue_age > _BUSY_SECONDS,
+    )  # fmt: skip
+    service.router = trials.route
+    service.followers = (figures_of(metrics), trials.follow)
+
+    def serve_champion(active: Active | None) -> None:
+        service.active = active
+
+    served = {Stage.PRODUCTION: serve_champion, Stage.CANARY: trials.serve_canary, Stage.SHADOW: trials.serve_shadow}
+    watchers = tuple(
+        Watcher(name=name, store=store, trust_file=options.trust, now=now, serve=serve, stage=stage.value)
+        for stage, serve in served.items()
+    )
+    _watch(metrics, service=service, trials=trials, first=name == options.name)
+    return _Model(service=service, trials=trials, watchers=watchers)
+
+
+def _watch(metrics: Metrics, *, service: Service, trials: Trials, first: bool) -> None:
+    """Show what can only be read."""
+    model = ("model", service.name)
+    actives: dict[str, Callable[[], Active | None]] = {
+        "production": lambda: service.active,
+        "canary": lambda: trials.canary,
+        "shadow": lambda: trials.shadow,
+    }
+    for stage, read in actives.items():
+        labels = (model, ("stage", stage))
+        metrics.watch("breaker_open", lambda read=read: _openness(read()), labels=labels)  # type: ignore[misc]
+        if stage != "production":
+            metrics.watch("trial_version", lambda read=read: _version(read()), labels=labels)  # type: ignore[misc]
+    metrics.watch("canary_share", lambda: trials.canary.share if trials.canary else 0.0, labels=(model,))
+    if first:
+        metrics.watch("audit_queue_age_seconds", lambda: service.queue_age)
+
+
+def _version(active: Active | None) -> float:
+    return active.version if active else 0
+
+
+def _openness(active: Active | None) -> float:
+    breaker: Breaker | None = active.breaker if active else None
+    return {"closed": 0.0, "half-open": 0.5, "open": 1.0}[breaker.state] if breaker else 0.0
+
+
+def _guard(options: WorkerOptions, *, metrics: Metrics, now: Callable[[], datetime]) -> Guard:
+    if not options.secured:
+        return open_guard
+    tokens = TokenVerifier(Issuer.load(options.oidc)) if options.oidc else None
+    return AccessGuard(keys=options.api_keys, tokens=tokens, now=now, metrics=metrics)
+
+
+def _app(faces: list[Face], *, guard: Guard, metrics: Metrics, tasks: list[_Task], models: tuple[_Model, ...]) -> App:
+    following: list[asyncio.Task[None]] = []
+
+    async def start() -> None:
+        following.extend(asyncio.create_task(task()) for task in tasks)
+
+    async def stop() -> None:
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+        for model in models:
+            model.trials.close()
+
+    return App(faces, start=start, stop=stop, metrics=metrics, guard=guard)

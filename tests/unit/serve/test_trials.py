@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nbkit.audit import Ledger, read_records, trial_summary
+from nbkit.package import Package
+from nbkit.records import AuditRecord
+from nbkit.serve import PackageStore
+from nbkit.serve._active import Active, load_active
+from nbkit.serve._answer import Answer
+from nbkit.serve._notes import figures_of, note_ticket
+from nbkit.serve._service import Service
+from nbkit.serve._trials import Trials
+from nbkit.serve._turn import Caller
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+SUBJECTS = [f"customer {number}" for number in range(60)]
+TESTER = Caller(name="tester", scopes=frozenset({"decide", "override"}))
+MakeActive = Callable[..., Active]
+
+
+@pytest.fixture
+def make_active(tmp_path: Path, people: Any) -> MakeActive:
+    def make(package: Package, *, stage: str = "production", share: float = 0.0) -> Active:
+        store = PackageStore(tmp_path / "store")
+        people.install(package, store=store, version=1 if stage == "production" else 2, stage=stage, share=share)
+        installed = store.current("loans", stage=stage)
+        assert installed is not None
+        now = datetime.now(UTC)
+        return load_active("loans", installed=installed, store=store, trust=people.trust, now=now, minimum_epoch=0)
+
+    return make
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path, people: Any) -> Iterator[Ledger]:
+    with Ledger.open(path, key=people.keys["ledger"].secret, now=lambda: NOW) as opened:
+        yield opened
+
+
+@pytest.fixture
+def busy() -> list[bool]:
+    return [False]
+
+
+@pytest.fixture
+def service(ledger: Ledger, make_active: MakeActive, package: Package) -> Service:
+    numbers = iter(range(10_000))
+    made = Service(name="loans", ledger=ledger, now=lambda: NOW, new_id=lambda: f"id{next(numbers)}")
+    made.active = make_active(package)
+    made.markers = (note_ticket,)
+    return made
+
+
+@pytest.fixture
+def trials(service: Service, ledger: Ledger, busy: list[bool]) -> Iterator[Trials]:
+    made = Trials(
+        "loans", ledger=ledger, secret=b"secret", now=lambda: NOW, new_id=service.new_id, metrics=service.metrics,
+        busy=lambda: busy[0],
+    )  # fmt: skip
+    service.router = made.route
+    service.followers = (figures_of(service.metrics), made.follow)
+    yield made
+    made.close()
+
+
+def ask(service: Service, inputs: object, *, caller: Caller = TESTER, **others: object) -> Answer:
+    return asyncio.run(service.decide(json.dumps({"inputs": inputs, **others}).encode(), caller=caller))
+
+
+def versions(service: Service, lender: Any) -> dict[str, object]:
+    anyone = Caller(scopes=frozenset({"decide"}))
+    return {s: ask(service, lender.GOOD, subject=s, caller=anyone).body["model_version"] for s in SUBJECTS}
+
+
+def records(path: Path) -> list[AuditRecord]:
+    return list(reversed(read_records(path, limit=10_000)))
+
+
+def test_a_subject_stays_with_its_version_when_the_share_grows(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
+) -> None:
+    trials.serve_canary(make_active(trial, stage="canary", share=0.2))
+    before = versions(service, lender)
+    assert set(before.values()) == {1, 2}
+    assert versions(service, lender) == before
+    trials.serve_canary(make_active(trial, stage="canary", share=0.6))
+    after = versions(service, lender)
+    assert [s for s in SUBJECTS if before[s] == 2 and after[s] != 2] == []
+    assert sum(v == 2 for v in after.values()) > sum(v == 2 for v in before.values())
+    stages = {(record.version, record.stage) for record in records(path)}
+    assert stages == {(1, "production"), (2, "canary")}
+    reasons = {record.tags.get("routed_by", "") for record in records(path) if record.version == 2}
+    assert reasons == {"share:0.2", "share:0.6"}
+
+
+def test_without_a_subject_or_an_id_the_champion_answers(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any
+) -> None:
+    trials.serve_canary(make_active(trial, stage="canary", share=1.0))
+    assert ask(service, lender.GOOD).body["model_version"] == 1
+    assert ask(service, lender.GOOD, request_id="r1").body["model_version"] == 2
+    trials.serve_canary(None)
+    assert ask(service, lender.GOOD, request_id="r2").body["model_version"] == 1
+
+
+def test_a_tester_names_the_stage_and_others_cannot(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
+) -> None:
+    trials.serve_canary(make_active(trial, stage="canary", share=0.01))
+    for scopes, wants, version in (
+        ({"decide", "override"}, "canary", 2),
+        ({"decide", "override"}, "production", 1),
+        ({"decide"}, "canary", 1),
+    ):
+        caller = Caller(name="tester", scopes=frozenset(scopes), wants=wants)
+        assert ask(service, lender.GOOD, caller=caller).body["model_version"] == version
+    assert [record.tags.get("routed_by") for record in records(path)] == ["override:tester"] * 2 + [None]
+
+
+def test_a_canary_that_takes_other_inputs_is_not_tried(
+    service: Service, trials: Trials, make_active: MakeActive, lender: Any, tmp_path: Path
+) -> None:
+    inputs = [
+        {"name": "income", "type": "number", "minimum": 0, "maximum": 500, "nullable": True},
+        {"name": "ratio", "type": "number", "minimum": 0, "maximum": 1},
+        {"name": "purpose", "type": "category", "categories": lender.PURPOSES},
+    ]
+    other = lender.make_package(tmp_path / "other", contract=lender.trial_contract(inputs=inputs))
+    trials.serve_canary(make_active(other, stage="canary", share=1.0))
+    assert ask(service, lender.GOOD, request_id="r").body["model_version"] == 1
+    assert 'nbkit_canary_skipped_total{cause="inputs"} 1' in service.metrics.render(version=1)
+
+
+def shadows_of(path: Path, trials: Trials, *, count: int) -> list[AuditRecord]:
+    """The shadow's records, once all are there."""
+    import time
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = [record for record in records(path) if record.kind == "shadow"]
+        if len(found) >= count:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{count} shadows were expected")
+
+
+def test_a_shadow_follows_and_never_answers(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
+) -> None:
+    trials.serve_shadow(make_active(trial, stage="shadow"))
+    answers = [ask(service, row, request_id=f"r{n}") for n, row in enumerate((lender.GOOD, lender.BAD))]
+    assert [answer.body["model_version"] for answer in answers] == [1, 1]
+    shadows = shadows_of(path, trials, count=2)
+    for shadow, answer in zip(shadows, answers, strict=True):
+        assert (shadow.version, shadow.stage, shadow.inputs) == (2, "shadow", {})
+        assert shadow.tags["shadow_of"] == answer.body["decision_id"]
+        assert shadow.tags["champion_decision"] == answer.body["decision"]
+    facts = trial_summary([path], model="loans", version=2, stage="shadow", since=NOW)
+    assert (facts["decisions"], facts["error_share"], facts["champion_decline_share"]) == (2, 0.0, 0.5)
+    # The same request again is not shadowed again.
+    ask(service, lender.GOOD, request_id="r0")
+    assert len(records(path)) == 4
+
+
+def test_a_shadow_that_fails_is_recorded_and_harms_nobody(
+    service: Service,
+    trials: Trials,
+    trial: Package,
+    make_active: MakeActive,
+    lender: Any,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shadow = make_active(trial, stage="shadow")
+
+    def fail(self: Package, row: object) -> float:
+        raise ValueError("income 90.0")
+
+    trials.serve_shadow(shadow)
+    champion_score = type(shadow.package).score
+    monkeypatch.setattr(
+        type(shadow.package),
+        "score",
+        lambda self, row: fail(self, row) if self is shadow.package else champion_score(self, row),
+    )
+    assert ask(service, lender.BAD).status == 200
+    (failed,) = shadows_of(path, trials, count=1)
+    assert (failed.fallback_cause, failed.fallback, failed.decision) == ("error: ValueError", "default", "refer")
+    facts = trial_summary([path], model="loans", version=2, stage="shadow", since=NOW)
+    assert (facts["error_share"], facts["disagreement_share"]) == (1.0, 1.0)
+
+
+def test_shadows_are_shed_first(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path, busy: list[bool]
+) -> None:
+    trials.serve_shadow(make_active(trial, stage="shadow"))
+    busy[0] = True
+    assert ask(service, lender.GOOD).status == 200
+    assert 'nbkit_shed_total{queue="shadows"} 1' in service.metrics.render(version=1)
+    busy[0] = False
+    trials.serve_shadow(None)
+    assert ask(service, lender.GOOD).status == 200
+    assert {record.kind for record in records(path)} == {"decision"}
+
+
+def test_what_the_model_was_asked_costs_what_the_contract_says(
+    service: Service, trials: Trials, make_active: MakeActive, lender: Any, tmp_path: Path, path: Path
+) -> None:
+    contract = lender.make_contract(budget={"per_decision_usd": "0.02", "price_usd": "0.015"})
+    service.active = make_active(lender.make_package(tmp_path / "priced", contract=contract))
+    ask(service, lender.GOOD)
+    ask(service, lender.BAD | {"ratio": 1.0})  # a rule declines before the model is asked
+    assert [(record.route, record.cost_usd) for record in records(path)] == [
+        ("model", "0.015"),
+        ("rules:overcommitted", "0"),
+    ]
+
+
+def test_a_referral_names_its_ticket(service: Service, lender: Any, path: Path) -> None:
+    answer = ask(service, lender.GOOD | {"income": 0.1})
+    assert (answer.body["decision"], answer.body["ticket"]) == ("refer", f"t-{answer.body['decision_id']}")
+    assert ask(service, lender.GOOD).body["ticket"] == ""
+    (record, _) = records(path)
+    assert record.tags["ticket_due"] == "2026-11-24T12:00:00+00:00"
+    assert record.tags["ticket_otherwise"] == "decline"
+
+
+def test_every_decision_is_timed_by_stage_route_and_outcome(service: Service, trials: Trials, lender: Any) -> None:
+    ask(service, lender.GOOD)
+    text = service.metrics.render(version=1)
+    assert 'nbkit_route_seconds_count{stage="production",route="model",outcome="approve"} 1' in text
+    assert "nbkit_audit_commit_seconds_count 1" in text
