@@ -84,12 +84,13 @@ def freeze(name: str, *, source: Path, share: float, seed: int) -> None:
 
 @click.command()
 @name_argument
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write JUnit XML here, for CI.")
 @json_option
-def evaluate(name: str, *, as_json: bool) -> None:
+def evaluate(name: str, *, junit: Path | None, as_json: bool) -> None:
     """Judge the latest package of NAME on the frozen cases and against the champion."""
     use_case = lifecycle.open_use_case(name, base=Path.cwd())
     with bar("evaluate") as progress:
-        result = lifecycle.evaluate(use_case, settings=settings(), now=now(), progress=progress)
+        result = lifecycle.evaluate(use_case, settings=settings(), now=now(), junit=junit, progress=progress)
     show(result, as_json=as_json)
 
 

@@ -7,7 +7,7 @@ import os
 import click
 
 import nbkit
-from nbkit.cli import _build, _cases, _deciding, _evidence, _govern, _operate, _telling
+from nbkit.cli import _build, _cases, _compare, _deciding, _evidence, _govern, _operate, _telling
 from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
@@ -40,6 +40,7 @@ def completion(shell: str) -> None:
 for _command in (
     *_build.COMMANDS,
     *_cases.COMMANDS,
+    *_compare.COMMANDS,
     *_govern.COMMANDS,
     *_evidence.COMMANDS,
     *_operate.COMMANDS,

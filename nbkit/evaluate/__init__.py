@@ -3,6 +3,7 @@
 from nbkit.evaluate._behaviour_check import BehaviourExample, BehaviourResult, behaviour_results
 from nbkit.evaluate._behaviours import Behaviour, load_behaviours
 from nbkit.evaluate._bootstrap import wilson
+from nbkit.evaluate._case_record import MOST_RECORDED, CaseRecord, scores_of
 from nbkit.evaluate._case_set import (
     Expectations,
     case_set_references,
@@ -14,32 +15,45 @@ from nbkit.evaluate._case_set import (
 from nbkit.evaluate._cases import CaseSet, RowsPart
 from nbkit.evaluate._champion import ChampionComparison
 from nbkit.evaluate._comparison import DecisionChange, Difference, Flip, McNemar, SliceComparison
+from nbkit.evaluate._contenders import (
+    Contender,
+    ContenderResult,
+    at_equal_rates,
+    by_answers,
+    by_scores,
+    contend,
+)
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
-from nbkit.evaluate._evaluate import evaluate_package
+from nbkit.evaluate._evaluate import evaluate_package, judge_cases
 from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
 from nbkit.evaluate._freeze import freeze_cases, freeze_rows
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
-from nbkit.evaluate._metrics import Metric
+from nbkit.evaluate._metrics import Judged, Metric
 from nbkit.evaluate._proxy import ProxyResult
+from nbkit.evaluate._records_compared import RecordsCompared, compare_records
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
 from nbkit.evaluate._search import FoundSlice, SliceSearch
 from nbkit.evaluate._slices import SliceResult
 from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
 
 __all__ = [
+    "MOST_RECORDED",
     "AttributeResult",
     "Behaviour",
     "BehaviourExample",
     "BehaviourResult",
     "CalibrationBin",
+    "CaseRecord",
     "CaseSet",
     "CaseSetFacts",
     "ChampionComparison",
     "ConfusionRow",
+    "Contender",
+    "ContenderResult",
     "Curves",
     "DecisionChange",
     "Difference",
@@ -54,25 +68,33 @@ __all__ = [
     "GroupMeasure",
     "GroupResult",
     "HistogramBin",
+    "Judged",
     "Leak",
     "McNemar",
     "Metric",
     "ProxyResult",
+    "RecordsCompared",
     "RowsPart",
     "SliceComparison",
     "SliceResult",
     "SliceSearch",
     "ThresholdChoice",
+    "at_equal_rates",
     "auc_difference",
     "auc_estimate",
     "behaviour_results",
+    "by_answers",
+    "by_scores",
     "case_set_references",
     "choose_thresholds",
+    "compare_records",
+    "contend",
     "evaluate_package",
     "find_leaks",
     "freeze_cases",
     "freeze_rows",
     "impact_ratio",
+    "judge_cases",
     "load_behaviours",
     "load_cases",
     "load_expectations",
@@ -80,6 +102,7 @@ __all__ = [
     "mcnemar",
     "read_expectations",
     "refuse_leaks",
+    "scores_of",
     "wilson",
     "write_case_set",
     "write_golden",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
@@ -11,9 +10,11 @@ from nbkit.contract import Contract
 from nbkit.errors import CaseSetError, ContractViolationError, EvaluationError, PackageError
 from nbkit.evaluate._behaviour_check import behaviour_results
 from nbkit.evaluate._behaviours import Behaviour
+from nbkit.evaluate._case_record import CaseRecord, scores_of
 from nbkit.evaluate._cases import CaseSet
 from nbkit.evaluate._champion import ChampionComparison, Opponent, compare, not_comparable
 from nbkit.evaluate._comparison import SliceComparison
+from nbkit.evaluate._contenders import Contender, contend
 from nbkit.evaluate._curves import confusion_of, curves_of
 from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
 from nbkit.evaluate._draws import Floats
@@ -40,6 +41,8 @@ def evaluate_package(
     decide: Decide | None = None,
     behaviours: Sequence[Behaviour] = (),
     unfrozen: Sequence[str] = (),
+    contenders: Sequence[Contender] = (),
+    record: str = "",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -66,6 +69,10 @@ def evaluate_package(
         What must hold for any row when something about it is changed.
     unfrozen : sequence of str
         Which golden cases and behaviours were written after the cases were frozen; shown in the report.
+    contenders : sequence of Contender
+        What else could decide, such as rules alone and the fallback; each is a line of the report's first table.
+    record : str
+        Digest of what `judge_cases` returned, when it is kept beside the result.
     seed : int
         Of every resample: the same inputs give the same result.
     progress : callable or None
@@ -118,6 +125,16 @@ def evaluate_package(
     tell(0.8, "slices")
     area = next(metric.value for metric in metrics if metric.name == "auc")
     slices = slice_results(judged, parts, comparisons=on_slices, overall=area, terms=terms, rng=rng)
+    table = contend(
+        judged,
+        contenders,
+        name="this version",
+        digest=package.digest,
+        costs=contract.decision.costs,
+        confidence=terms.confidence,
+        resamples=terms.resamples,
+        rng=rng,
+    )
     fairness = fairness_of(
         judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=terms.confidence
     )
@@ -160,6 +177,39 @@ def evaluate_package(
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
         behaviours=held,
         unfrozen=tuple(unfrozen),
+        contenders=table if contenders else (),
+        record=record,
+    )
+
+
+def judge_cases(package: Scored, *, cases: CaseSet) -> CaseRecord:
+    """Score and decide every case, as an evaluation does.
+
+    Parameters
+    ----------
+    package : Package
+        What is judged.
+    cases : CaseSet
+        The frozen cases.
+
+    Returns
+    -------
+    CaseRecord
+        Score, decision and cost of every case.
+
+    Raises
+    ------
+    EvaluationError
+        Scores are missing, outside 0..1 or not one a case.
+    CaseSetError
+        The cases are not those that the contract pins, or lack a column that it needs.
+    """
+    _check_cases(cases, contract=package.contract)
+    return CaseRecord(
+        case_set=cases.digest,
+        package_digest=package.digest,
+        ids=tuple(str(found) for found in cases.ids),
+        judged=_judge(package, cases, costs_from=package.contract),
     )
 
 
@@ -189,10 +239,7 @@ def _check_cases(cases: CaseSet, *, contract: Contract) -> None:
 
 
 def _judge(package: Scored, cases: CaseSet, *, costs_from: Contract) -> Judged:
-    inputs = [column.name for column in package.contract.inputs]
-    scores = np.asarray(
-        package.score_frame(cast("Mapping[str, Sequence[object]]", cases.frame[inputs])), dtype=np.float64
-    )
+    scores = scores_of(package, cases)
     _check_scores(scores, cases=cases)
     decisions = decisions_of(scores, thresholds=package.thresholds)
     money = costs_of(decisions, cases.labels, costs=costs_from.decision.costs)

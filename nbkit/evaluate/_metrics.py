@@ -51,7 +51,17 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What one version did with every case."""
+    """What one version did with every case.
+
+    Parameters
+    ----------
+    scores, costs : numpy.ndarray
+        Score, and money lost by the decision given what turned out true; shape (n,).
+    labels : numpy.ndarray
+        Whether each case turned out positive, shape (n,), bool.
+    decisions : numpy.ndarray
+        0 (approve), 1 (refer) or 2 (decline), shape (n,).
+    """
 
     scores: Floats
     labels: NDArray[np.bool_]

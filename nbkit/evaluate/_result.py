@@ -10,6 +10,7 @@ import rfc8785
 from nbkit.errors import EvaluationError
 from nbkit.evaluate._behaviour_check import BehaviourResult
 from nbkit.evaluate._champion import ChampionComparison
+from nbkit.evaluate._contenders import ContenderResult
 from nbkit.evaluate._curves import ConfusionRow, Curves
 from nbkit.evaluate._facts import champion_facts, group_facts, measure_facts
 from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
@@ -128,6 +129,10 @@ class EvaluationResult:
         Golden cases and behaviours that the digest of the case set does not cover.
     disparities : Disparities or None
         What else differs between groups, intersections, proxies; None where it was not measured.
+    contenders : tuple of ContenderResult
+        This version and what else could decide, in one table: rules alone, the fallback, a vendor's score.
+    record : str
+        Digest of the record of every case's score and decision; empty when none is kept.
     """
 
     model: str
@@ -157,6 +162,8 @@ class EvaluationResult:
     behaviours: tuple[BehaviourResult, ...] = ()
     unfrozen: tuple[str, ...] = ()
     disparities: Disparities | None = None
+    contenders: tuple[ContenderResult, ...] = ()
+    record: str = ""
 
     def metric(self, name: str) -> Metric:
         """Return one metric.
@@ -335,6 +342,18 @@ class EvaluationResult:
         from nbkit.evaluate._report import report_html
 
         return report_html(self)
+
+    def to_junit(self) -> str:
+        """Return the result as JUnit XML, for a CI server.
+
+        Returns
+        -------
+        str
+            A test case for every golden case, incident, behaviour, protected group, and for the champion.
+        """
+        from nbkit.evaluate._junit import junit_xml
+
+        return junit_xml(self)
 
     def _repr_html_(self) -> str:
         return f"<p><b>{self.model}</b> {self.summary_line}</p>"

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._canary import canary
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
+    from nbkit.lifecycle._compare import compare
+    from nbkit.lifecycle._contenders import Vendor, vendors_of
     from nbkit.lifecycle._demo import demo
+    from nbkit.lifecycle._diff import Change, FigureDiff, SliceDiff, VersionDiff, diff
     from nbkit.lifecycle._duties import contract_duties
     from nbkit.lifecycle._examine import examine
     from nbkit.lifecycle._explain import explain
@@ -46,9 +49,14 @@ if TYPE_CHECKING:
 __all__ = [
     "UI_ENVIRONMENT",
     "Build",
+    "Change",
+    "FigureDiff",
     "Result",
+    "SliceDiff",
     "Table",
     "UseCase",
+    "Vendor",
+    "VersionDiff",
     "View",
     "add_cases",
     "api_keys",
@@ -61,9 +69,11 @@ __all__ = [
     "check_reasons",
     "check_rules_of",
     "close_run",
+    "compare",
     "contract_duties",
     "decide_ticket",
     "demo",
+    "diff",
     "diff_case_sets",
     "evaluate",
     "examine",
@@ -106,6 +116,7 @@ __all__ = [
     "to_json",
     "trust_key",
     "ui_command",
+    "vendors_of",
     "waive",
     "worker_command",
     "write_golden_case",
@@ -120,6 +131,9 @@ _HOMES = {
     "_canary": ("canary",),
     "_case_diff": ("diff_case_sets",),
     "_cases": ("add_cases", "freeze", "freeze_case_set", "show_case_set"),
+    "_compare": ("compare",),
+    "_contenders": ("Vendor", "vendors_of"),
+    "_diff": ("Change", "FigureDiff", "SliceDiff", "VersionDiff", "diff"),
     "_demo": ("demo",),
     "_duties": ("contract_duties",),
     "_examine": ("examine",),

@@ -12,6 +12,8 @@ from nbkit.contract import RowCheck
 from nbkit.errors import CaseSetError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._champion import verified_champion
+from nbkit.lifecycle._contenders import without_the_model
+from nbkit.lifecycle._outputs import keep_evaluation
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
 from nbkit.package import Package, load_package
@@ -93,18 +95,25 @@ class Evaluated(Result):
 
 
 def evaluate(
-    use_case: UseCase, *, settings: Settings, now: datetime, run_id: str = "", progress: Progress | None = None
+    use_case: UseCase,
+    *,
+    settings: Settings,
+    now: datetime,
+    run_id: str = "",
+    junit: Path | None = None,
+    progress: Progress | None = None,
 ) -> Evaluated:
     """Judge the latest package on the frozen cases and against the champion on the same cases.
 
-    Metrics, report and JSON go to the MLflow run. A bad result is reported, never raised.
+    Metrics, report, tables and JSON go to the MLflow run, and with ``junit`` a file for CI is written. A bad result is
+    reported, never raised.
 
     Raises
     ------
     UsageError
         There is no package or no frozen case set.
     """
-    from nbkit.evaluate import evaluate_package, load_cases, load_expectations
+    from nbkit.evaluate import MOST_RECORDED, evaluate_package, judge_cases, load_cases, load_expectations
 
     contract = use_case.contract
     build = use_case.build(run_id) if run_id else use_case.latest_build()
@@ -114,34 +123,29 @@ def evaluate(
     champion = verified_champion(contract.name, settings=settings, now=now)
     # Golden cases are decided as the service decides them: with rules and reasons.
     rules = Rules.from_package(candidate)
+    record = judge_cases(candidate, cases=cases) if len(cases) <= MOST_RECORDED else None
     result = evaluate_package(
         candidate,
         cases=cases,
         golden=expected.golden,
         behaviours=expected.behaviours,
         unfrozen=expected.unfrozen,
+        contenders=without_the_model(candidate, cases),
+        record=record.digest if record else "",
         champion=champion.package if champion else None,
         champion_version=champion.version if champion else None,
         decide=lambda row: decide(candidate, row, rules=rules),
         progress=progress or no_progress,
     )
-    write_atomically(build.evaluation, content=result.to_json().encode())
-    report = build.directory / "report.html"
-    write_atomically(report, content=result.to_html().encode())
-    registry = Registry(settings)
-    facts = result.facts()
-    metrics = facts["metrics"]
-    assert isinstance(metrics, dict)  # noqa: S101  facts() is ours; the check tells mypy
-    registry.log_metrics(build.run_id, {name: number(values, "value") for name, values in metrics.items()})
-    registry.log_file(build.run_id, report)
-    registry.log_file(build.run_id, build.evaluation)
-    registry.set_run_tags(build.run_id, {"nbkit.case_set": cases.digest, "nbkit.summary": result.summary_line})
+    report = keep_evaluation(result, record, build=build, registry=Registry(settings))
+    if junit is not None:
+        write_atomically(junit, content=result.to_junit().encode())
     return Evaluated(
         name=contract.name,
         run_id=build.run_id,
         summary=result.summary_line,
         champion=f"version {champion.version}" if champion else "none yet",
-        facts=facts,
+        facts=result.facts(),
         report=report,
         result=result,
     )

@@ -112,6 +112,15 @@ class NbkitMagics(Magics):
                 else lifecycle.audit_replay(given.subject, settings=settings)
             ),
             "case": lambda: self._case(given, cell),
+            "compare": lambda: self._compare(given),
+            "diff": lambda: lifecycle.diff(
+                given.left,
+                given.right,
+                settings=settings,
+                now=now,
+                use_case=self._use_case() if given.re_evaluate else None,
+                re_evaluate=given.re_evaluate,
+            ),
             "cases": lambda: run_cases(self._use_case(), given, frame=self._frame, settings=settings),
             "rationale": lambda: lifecycle.write_reason(
                 self._use_case(),
@@ -202,6 +211,19 @@ class NbkitMagics(Magics):
                 progress=progress,
             )
 
+    def _compare(self, given: argparse.Namespace) -> object:
+        return lifecycle.compare(
+            self._use_case(given.name),
+            settings=self._settings(),
+            now=datetime.now(UTC),
+            run_id=self._run_id,
+            versions=given.version,
+            vendors=lifecycle.vendors_of(given.vendor, falling=given.falling),
+            objects={name: self._variable(name) for name in given.also},
+            model_uris=given.mlflow,
+            run_code=given.run_code,
+        )
+
     def _register(self, given: argparse.Namespace) -> object:
         result = lifecycle.register(
             self._use_case(given.name),
@@ -264,9 +286,9 @@ def _complete(shell: InteractiveShell, event: object) -> list[str]:
     if last == "--to":
         return list(_STAGES)
     found = options_of(verb)
-    if verb in ("gate", "approve", "promote", "rollback", "audit", "waive", "reproduce", "rehearse"):
+    if verb in ("gate", "approve", "promote", "rollback", "audit", "diff", "waive", "reproduce", "rehearse"):
         found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
-    elif verb in ("package", "freeze", "leaks", "cases"):
+    elif verb in ("package", "freeze", "leaks", "cases", "compare"):
         found = [name for name in shell.user_ns if not name.startswith("_")] + found
     return found
 

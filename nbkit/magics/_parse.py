@@ -157,6 +157,22 @@ def _cases(parser: _Parser) -> None:
     parser.add_argument("--set", action="append", default=[], metavar="INPUT=VALUE", help="incident: other value")
 
 
+def _compare(parser: _Parser) -> None:
+    _name(parser)
+    parser.add_argument("--also", action="append", default=[], help="variable: scores by id, estimator, function")
+    parser.add_argument("--version", type=int, action="append", default=[], help="another registered version")
+    parser.add_argument("--vendor", action="append", default=[], metavar="FILE:COLUMN", help="a score in a file")
+    parser.add_argument("--falling", action="store_true", help="in vendor files a lower score is the higher risk")
+    parser.add_argument("--mlflow", action="append", default=[], metavar="URI", help="an MLflow model")
+    parser.add_argument("--run-code", action="store_true", help="load MLflow models, which runs code in their files")
+
+
+def _diff(parser: _Parser) -> None:
+    parser.add_argument("left", help="NAME@VERSION")
+    parser.add_argument("right", help="NAME@VERSION")
+    parser.add_argument("--re-evaluate", action="store_true", help="score both again, on the cases pinned now")
+
+
 def _rationale(parser: _Parser) -> None:
     parser.add_argument("kind", help="architecture, data, feature, threshold, exclusion or limit")
     parser.add_argument(
@@ -186,6 +202,8 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "reasons": (_reasons, "Check reasons.yaml, and recorded reasons against recomputed ones."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),
     "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
+    "compare": (_compare, "Put this version, rules alone, the fallback, a vendor and others into one table."),
+    "diff": (_diff, "Say what distinguishes two versions."),
     "cases": (_cases, "Freeze, add, show or compare the cases that judge every version."),
     "rationale": (_rationale, "Record a person's reason (%%nbkit rationale)."),
 }

@@ -18,6 +18,7 @@ from nbkit.registry._verify import verify_evidence, verify_submission
 from nbkit.registry._verify_certificate import roles_for, verify_certificate
 
 if TYPE_CHECKING:
+    from nbkit.registry._predict import score_model_uri
     from nbkit.registry._registry import Registry
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "new_key",
     "owner_identity",
     "roles_for",
+    "score_model_uri",
     "verify_certificate",
     "verify_evidence",
     "verify_submission",
@@ -55,4 +57,8 @@ def __getattr__(name: str) -> object:
         from nbkit.registry._registry import Registry
 
         return Registry
+    if name == "score_model_uri":
+        from nbkit.registry._predict import score_model_uri
+
+        return score_model_uri
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
