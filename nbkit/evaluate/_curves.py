@@ -94,6 +94,8 @@ class Curves:
         Refer threshold and cost per case while the decline threshold stays; it ends there.
     highest_decline, lowest_refer : float
         How far each threshold can move, while the other stays, before more cases are referred than people can review.
+    precision_recall : tuple of (float, float)
+        Share of the positives that is caught, and share of positives among what is caught, at or above each threshold.
     """
 
     roc: Points
@@ -103,6 +105,7 @@ class Curves:
     refer_costs: Points
     highest_decline: float
     lowest_refer: float
+    precision_recall: Points = ()
 
 
 def confusion_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_]) -> tuple[ConfusionRow, ...]:
@@ -139,6 +142,7 @@ def curves_of(
         refer_costs=refer,
         highest_decline=max(within_decline),
         lowest_refer=min(within_refer),
+        precision_recall=_precision_recall(ordered),
     )
 
 
@@ -155,6 +159,11 @@ def _roc(ordered: Ordered) -> Points:
     corner = np.ones(len(x), dtype=bool)
     corner[1:-1] = np.diff(x)[:-1] * np.diff(y)[1:] != np.diff(y)[:-1] * np.diff(x)[1:]
     return _thin(x[corner], y[corner])
+
+
+def _precision_recall(ordered: Ordered) -> Points:
+    found = np.cumsum(ordered.labels)[ordered.ends]
+    return _thin(found / found[-1], found / (ordered.ends + 1))
 
 
 def _thin(x: Floats, y: Floats) -> Points:

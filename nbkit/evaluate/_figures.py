@@ -36,6 +36,32 @@ def roc(result: EvaluationResult) -> Markup:
     return chart.render()
 
 
+def precision_recall(result: EvaluationResult) -> Markup:
+    """Draw precision against recall, with the two thresholds on it; nothing for a result that was kept without it."""
+    points = result.curves.precision_recall
+    if not points:
+        return Markup()
+    chart = Chart(
+        x=(0, 1),
+        y=(0, 1),
+        x_label="share of positives caught",
+        y_label="share of positives among them",
+        title="Precision and recall",
+    )
+    base = result.case_set.positives / result.case_set.cases
+    chart.line([(0, base), (1, base)], kind="faint")
+    chart.line(points, kind="main")
+    rows = {row.decision: row for row in result.confusion}
+    caught, mistaken = rows["decline"].positive, rows["decline"].negative
+    for name, more in (("decline", 0), ("decline or refer", 1)):
+        found, wrong = caught + more * rows["refer"].positive, mistaken + more * rows["refer"].negative
+        if found + wrong and (not more or rows["refer"].positive or rows["refer"].negative):
+            x, y = found / result.case_set.positives, found / (found + wrong)
+            chart.dot((x, y), kind="chosen", size=4.5, tip=f"{name}: catches {x:.1%}, {y:.1%} of them positive")
+            chart.label((min(x + 0.03, 0.75), min(y + 0.03, 0.95)), name)
+    return chart.render()
+
+
 def reliability(result: EvaluationResult) -> Markup:
     """Draw predicted against observed rates, with intervals."""
     bins = result.curves.reliability

@@ -19,6 +19,7 @@ _FOLDER = Path(__file__).parent / "report"
 # Money is shown to the cent, ranks and rates to the third digit: more would be noise at a few hundred cases.
 _MONEY_DIGITS, _DIGITS = 2, 3
 _SHOWN_IDS = 40
+_SHOWN_FLIPS = 30
 
 MEANINGS = {
     "auc": ("AUC", "chance that a positive case scores above a negative one; 0.5 is guessing"),
@@ -55,28 +56,38 @@ def report_html(result: EvaluationResult) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(figure=figure, interval=interval, share=share, share_interval=share_interval)
+    environment.filters.update(
+        chance=chance, figure=figure, interval=interval, share=share, share_interval=share_interval
+    )
     # Our own style sheet, not input.
     style = Markup((_FOLDER / "report.css").read_text(encoding="utf-8"))  # noqa: S704
     return environment.get_template("report.html.j2").render(
         result=result,
         style=style,
-        meanings=MEANINGS,
+        meaning=meaning_of,
         measure_meanings=MEASURES,
         shares=_SHARES,
         kinds=_VERDICT_KINDS,
         tiles=_tiles(result),
         pictures={
             "roc": _figures.roc(result),
+            "precision_recall": _figures.precision_recall(result),
             "reliability": _figures.reliability(result),
             "scores": _figures.scores(result),
             "costs": _figures.costs(result),
         },
         slices=_slices(result),
         groups=_groups(result),
+        contenders=_contenders(result),
         shown_ids=_SHOWN_IDS,
+        shown_flips=_SHOWN_FLIPS,
         alternative_metrics=sorted({name for row in result.alternatives.values() for name in row}),
     )
+
+
+def meaning_of(name: str) -> tuple[str, str]:
+    """Return what people call a figure, and what it says; a plug-in's figure is called by its name."""
+    return MEANINGS.get(name, (name.replace("_", " "), ""))
 
 
 def figure(value: float | None, digits: int = _DIGITS) -> str:
@@ -85,6 +96,11 @@ def figure(value: float | None, digits: int = _DIGITS) -> str:
         return ""
     # Adding zero turns a rounded -0.0 into 0.0.
     return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", "−")
+
+
+def chance(value: float) -> str:
+    """Write a p value; one that rounds to zero is not zero."""
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def interval(estimate: Estimate | Metric | None, digits: int = _DIGITS) -> str:
@@ -117,6 +133,22 @@ def _tiles(result: EvaluationResult) -> list[dict[str, str]]:
         label = f"Cost per case, {result.currency}" if money else MEANINGS[name][0]
         tiles.append({"label": label, "value": value, "interval": ends})
     return tiles
+
+
+def _contenders(result: EvaluationResult) -> list[dict[str, object]]:
+    if not result.contenders:
+        return []
+    own = result.contenders[0].cost.value
+    scale = _scale([one.cost for one in result.contenders], also=[0.0], ends=(0.0, float("inf")))
+    found: list[dict[str, object]] = []
+    for one in result.contenders:
+        kind, difference = "unsure", one.cost_difference
+        if difference and difference.low is not None and difference.high is not None:
+            kind = "good" if difference.low > 0 else "bad" if difference.high < 0 else "unsure"
+        picture = strip(one.cost.value, one.cost.low, one.cost.high, scale=scale, reference=own, kind="main")
+        beyond = one.referred.value > result.review_capacity
+        found.append({"result": one, "strip": picture, "kind": kind, "beyond": beyond})
+    return found
 
 
 def _slices(result: EvaluationResult) -> list[dict[str, object]]:

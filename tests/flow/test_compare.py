@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -259,10 +258,9 @@ def test_a_vendor_that_does_not_answer_for_every_case_is_refused(
         lifecycle.compare(world.use_case, settings=world.settings, now=now(), vendors=vendors)
 
 
+@pytest.mark.filterwarnings("ignore:.*[Tt]ype hint:UserWarning")  # of MLflow about its own modules and our two classes
 def test_a_model_in_mlflow_is_loaded_only_when_asked_for(world: World, tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # MLflow's modules warn about their own type hints
-        import mlflow.pyfunc
+    import mlflow.pyfunc
 
     class Model(mlflow.pyfunc.PythonModel):
         def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
