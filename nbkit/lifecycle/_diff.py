@@ -11,7 +11,8 @@ from nbkit.contract import Contract
 from nbkit.errors import EvidenceError, NotInRegistryError, UsageError
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._compare import shown
-from nbkit.lifecycle._evidence import digest_of, submission_of, submitted_folder
+from nbkit.lifecycle._documents import digest_of, submitted_folder
+from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._gate import resolve
 from nbkit.lifecycle._outputs import RECORD_FOLDER, record_name
 from nbkit.lifecycle._usecase import UseCase
