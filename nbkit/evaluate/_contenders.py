@@ -52,7 +52,7 @@ class ContenderResult:
 
     Parameters
     ----------
-    name, kind, digest, note : str
+    name, kind, digest : str
         As of the contender; the version that is judged is the first line.
     auc : Estimate or None
         DeLong; of what only decides, with its three decisions as the ranking. None when it answers all cases alike.
@@ -65,6 +65,8 @@ class ContenderResult:
     auc_difference, cost_difference : Estimate or None
         Contender less the version that is judged, on the same cases: paired DeLong; mean of the paired differences with
         an interval that follows its skewness. None in the first line.
+    note : str
+        As of the contender.
     """
 
     name: str
@@ -87,10 +89,12 @@ def by_scores(name: str, scores: ArrayLike, *, kind: str, thresholds: Thresholds
 
     Parameters
     ----------
-    name, kind : str
+    name : str
         As of `Contender`.
     scores : array-like
         0..1, one a case.
+    kind : str
+        As of `Contender`.
     thresholds : Thresholds
         Where decisions change.
     digest : str
@@ -128,12 +132,14 @@ def at_equal_rates(
 
     Parameters
     ----------
-    name, kind : str
+    name : str
         As of `Contender`.
     scores : array-like
         Any numbers, one a case.
     like : numpy.ndarray
         Decisions of the version, shape (n,).
+    kind : str
+        As of `Contender`.
     falling : bool
         Whether a lower number is the higher risk, as of most credit scores.
 
@@ -167,7 +173,7 @@ def by_answers(name: str, answer: Answer, *, cases: CaseSet, check: RowCheck, ki
 
     Parameters
     ----------
-    name, kind, note : str
+    name : str
         As of `Contender`.
     answer : callable
         Given a checked row, returns ``approve``, ``refer``, ``decline``, or None when it does not answer.
@@ -175,6 +181,8 @@ def by_answers(name: str, answer: Answer, *, cases: CaseSet, check: RowCheck, ki
         The frozen cases.
     check : RowCheck
         Of the contract whose inputs the answer reads.
+    kind, note : str
+        As of `Contender`.
 
     Returns
     -------

@@ -55,12 +55,14 @@ class Judged:
 
     Parameters
     ----------
-    scores, costs : numpy.ndarray
-        Score, and money lost by the decision given what turned out true; shape (n,).
+    scores : numpy.ndarray
+        Shape (n,).
     labels : numpy.ndarray
         Whether each case turned out positive, shape (n,), bool.
     decisions : numpy.ndarray
         0 (approve), 1 (refer) or 2 (decline), shape (n,).
+    costs : numpy.ndarray
+        Money lost by each decision, given what turned out true; shape (n,).
     """
 
     scores: Floats
