@@ -202,7 +202,7 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "reasons": (_reasons, "Check reasons.yaml, and recorded reasons against recomputed ones."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),
     "case": (_case, "Write a golden case from YAML (%%nbkit case): inputs and expect."),
-    "compare": (_compare, "Put this version, rules alone, the fallback, a vendor and others into one table."),
+    "compare": (_compare, "Put this version and all else that could decide into one table."),
     "diff": (_diff, "Say what distinguishes two versions."),
     "cases": (_cases, "Freeze, add, show or compare the cases that judge every version."),
     "rationale": (_rationale, "Record a person's reason (%%nbkit rationale)."),
