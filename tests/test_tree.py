@@ -24,7 +24,16 @@ ROOT = Path(nbkit.__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(path for path in (ROOT / "nbkit").rglob("*.py") if "templates" not in path.parts)
 HEAVY = ("mlflow", "shap", "pandas", "sklearn", "skops")
-LIGHT = ("nbkit.serve", "nbkit.contract", "nbkit.audit", "nbkit.package", "nbkit.gates", "nbkit.records")
+LIGHT = (
+    "nbkit.serve",
+    "nbkit.route",
+    "nbkit.review",
+    "nbkit.contract",
+    "nbkit.audit",
+    "nbkit.package",
+    "nbkit.gates",
+    "nbkit.records",
+)
 MEMBERS = (property, classmethod, staticmethod)
 LONGEST_MODULE = 400
 CHECKS = frozenset(PYPROJECT["tool"]["numpydoc_validation"]["checks"])
