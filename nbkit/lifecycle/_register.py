@@ -105,7 +105,10 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
 
 
 def _documents(build: Build, package: Package) -> dict[str, str]:
-    evaluation, rationale = build.read_json("evaluation.json"), build.read_json("rationale.json")
+    from nbkit.rationale import read_rationale
+
+    evaluation = build.read_json("evaluation.json")
+    rationale = read_rationale(build.rationale.read_bytes()) if build.rationale.exists() else {}
     name = package.contract.name
     if not evaluation:
         raise RefusedError(f"{name}: not evaluated", next_step=f"nbkit evaluate {name}")
@@ -120,8 +123,8 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     recorded = evaluation.get("facts")
     facts = dict(recorded) if isinstance(recorded, dict) else {}
     facts["rationale"] = {"written": True, "missing": rationale.get("missing"), "stale": rationale.get("stale")}
-    explanation = rationale.get("explanation")
-    if isinstance(explanation, dict) and explanation.get("stability") is not None:
+    explanation = rationale["explanation"]
+    if isinstance(explanation, dict) and explanation["stability"] is not None:
         facts["stability"] = explanation["stability"]
     write_atomically(build.directory / "facts.json", content=rfc8785.dumps(json.loads(json.dumps(facts))))
     return {document: digest_of((build.directory / document).read_bytes()) for document in DOCUMENTS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbkit.package import ReasonBook, load_reasons
 from nbkit.rationale._claims import contradictions
-from nbkit.rationale._document import RATIONALE_FORMAT, Rationale, write_rationale
+from nbkit.rationale._document import RATIONALE_FORMAT, Rationale, read_rationale, write_rationale
 from nbkit.rationale._explain import explain_package
 from nbkit.rationale._explanation import (
     Dependence,
@@ -44,6 +44,7 @@ __all__ = [
     "load_reasons",
     "notice_of",
     "print_pdf",
+    "read_rationale",
     "render_reason",
     "write_rationale",
 ]

@@ -28,9 +28,13 @@ from nbkit.rationale._reason import Reason
 from nbkit.rationale._source import Source
 from nbkit.rationale._verdict import objections, open_questions, verdict
 
-__all__ = ["RATIONALE_FORMAT", "Rationale", "write_rationale"]
+__all__ = ["RATIONALE_FORMAT", "Rationale", "read_rationale", "write_rationale"]
 
-RATIONALE_FORMAT = 1
+# Format 2 added, within "explanation": the ways that were tried, groups, interactions, slices and stability. To raise
+# it, add the number to _READABLE, keep a golden file of it (tests/unit/rationale/formats/N/rationale.json; `make demo`
+# makes one), and let `read_rationale` fill in what older files lack.
+RATIONALE_FORMAT = 2
+_READABLE = (1, RATIONALE_FORMAT)
 
 _TEMPLATE = "document.html.j2"
 
@@ -63,7 +67,7 @@ class Rationale:
     facts: Mapping[str, object]
 
     def to_json(self) -> str:
-        """Return the content as JSON, format 1.
+        """Return the content as JSON, format 2.
 
         Returns
         -------
@@ -136,6 +140,45 @@ def write_rationale(
         stale=source.stale,
         facts=_facts(source, line=line),
     )
+
+
+def read_rationale(raw: bytes | str) -> dict[str, object]:
+    """Read a ``rationale.json`` of any format that nbkit has written.
+
+    Parameters
+    ----------
+    raw : bytes or str
+        What `Rationale.to_json` wrote.
+
+    Returns
+    -------
+    dict
+        In today's format; what an older one did not measure is empty or None.
+
+    Raises
+    ------
+    RationaleError
+        No such JSON, or of a format that this nbkit does not know.
+    """
+    try:
+        document = json.loads(raw)
+    except ValueError as error:
+        raise RationaleError(f"rationale.json: {error}", next_step="nbkit explain NAME") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if isinstance(found, bool) or found not in _READABLE:
+        expected = " or ".join(map(str, _READABLE))
+        raise RationaleError(
+            f"rationale.json: format: expected {expected}, got {found!r}", next_step="nbkit explain NAME"
+        )
+    later: dict[str, object] = {
+        "trials": [],
+        "groups": {},
+        "interactions": [],
+        "slices": [],
+        "stability": None,
+        "background": "",
+    }
+    return {**document, "format": RATIONALE_FORMAT, "explanation": {**later, **document["explanation"]}}
 
 
 def sections(source: Source) -> tuple[Section, ...]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from nbkit.rationale._blocks import Section, Table, Written
-from nbkit.rationale._facts import figure
+from nbkit.rationale._facts import figure, percent
 from nbkit.rationale._source import Source
 from nbkit.rationale._verdict import objections, open_questions
 
@@ -57,7 +57,7 @@ def _parts(source: Source, chapters: Sequence[Section]) -> Iterator[str]:
         tables = [block for block in section.blocks if isinstance(block, Table)]
         if len(tables) > place and len(tables[place].columns) > max(columns):
             yield f"**{section.title}**\n\n{_table(tables[place], columns=columns)}"
-    yield f"**What moves the score**\n\n{_importance(source)}"
+    yield f"**What moves the score**\n\n{_importance(source)}\n\n{_checked(source)}"
     for written in source.written.values():
         yield _reason(written)
 
@@ -66,6 +66,19 @@ def _importance(source: Source) -> str:
     found = source.explanation
     rows = tuple((name, figure(value)) for name, value in list(found.importance.items())[:_TOP_INPUTS])
     return _table(Table(columns=("Input", f"mean {found.scale}"), rows=rows), columns=(0, 1))
+
+
+def _checked(source: Source) -> str:
+    found = source.explanation
+    rows, failed = figure(found.rows), figure(found.failed_rows)
+    words = f"Checked against the model in {rows} rows; {failed} needed another computation."
+    if found.stability is None:
+        return words
+    worst = found.stability.worst_share
+    return (
+        f"{words} Top reasons change in {percent(worst.value)} ({percent(worst.low)} to {percent(worst.high)}) of"
+        f" {figure(found.stability.rows)} rows under the worst of three harmless changes."
+    )
 
 
 def _reason(written: Written) -> str:

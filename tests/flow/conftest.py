@@ -49,7 +49,7 @@ class Project:
     def new_version(self) -> int:
         """Judge the last package again, against today's champion, and register it as one more version."""
         lifecycle.evaluate(self.use_case, settings=self.settings, now=now())
-        lifecycle.explain(self.use_case, settings=self.settings, now=now(), sample=20)
+        lifecycle.explain(self.use_case, settings=self.settings, now=now(), sample=20, pdf=False)
         return lifecycle.register(self.use_case, settings=self.settings, now=now()).version
 
     def climb(self, version: int, *, to: str) -> lifecycle.Result:

@@ -4,13 +4,22 @@ import re
 from dataclasses import replace
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import Pipeline
 
+from nbkit.contract import Data
 from nbkit.errors import RationaleError
-from nbkit.rationale import Reason, explain_package, write_rationale
+from nbkit.rationale import (
+    RATIONALE_FORMAT,
+    Reason,
+    SliceExplanation,
+    explain_package,
+    read_rationale,
+    write_rationale,
+)
 from nbkit.rationale._markdown import MOST_CHARACTERS
 
 from .conftest import NOW, estimate, one_hot, package_of
@@ -251,7 +260,7 @@ def test_a_time_without_a_zone_is_refused(write):
 
 def test_the_json_names_what_gates_and_registration_ask_for(write, package, reasons):
     document = json.loads(write(reasons=reasons[1:]).to_json())
-    assert document["format"] == 1
+    assert document["format"] == 2
     assert document["package_digest"] == package.digest
     assert document["missing"] == ["architecture"]
     assert document["stale"] == []
@@ -352,3 +361,184 @@ def test_the_duties_of_the_jurisdictions_are_told_with_source_and_date(write):
         "us-notice-content: notice.agency says nothing",
     ):
         assert words in text
+
+
+def chapter(html, name):
+    return Shape(html[html.index(f'<section id="{name}">') :].split("</section>")[0] + "</section>").text
+
+
+class Changed:
+    """A package of which something is otherwise."""
+
+    def __init__(self, package, **changes):
+        self._package = package
+        vars(self).update(changes)
+
+    def __getattr__(self, name):
+        return getattr(self._package, name)
+
+
+def test_the_owner_and_the_deputy_are_named(write):
+    text = chapter(write().html, "ownership")
+    assert "Ada Lindqvist, Mortgage risk" in text
+    assert "Samuel Okoye, who answers when Ada Lindqvist is gone" in text
+    assert "2 people approve every move, never the submitter" in text
+
+
+def test_what_is_not_declared_about_the_data_is_said_to_be_so(write):
+    text = chapter(write().html, "data")
+    for key in ("source", "window", "selective_labels", "exclusions", "known_bias"):
+        assert f"not declared (contract.yaml, data.{key})" in text
+    assert "it counts after 60 days" in text
+    assert "sha256:" in text
+
+
+def test_what_is_declared_about_the_data_is_told(write, package):
+    data = Data(
+        source="the bureau",
+        window="1990",
+        exclusions=("withdrawn applications",),
+        known_bias=("one city only",),
+        selective_labels="none: everyone has a label",
+    )
+    text = chapter(
+        write(package=Changed(package, contract=package.contract.model_copy(update={"data": data}))).html, "data"
+    )
+    for sentence in (
+        "the bureau",
+        "1990",
+        "Left out: withdrawn applications",
+        "Known bias: one city only",
+        "none: everyone has a label",
+    ):
+        assert sentence in text
+    assert "not declared" not in text
+
+
+def test_training_names_what_the_fitted_model_was_set_to(write):
+    text = chapter(write().html, "training")
+    for setting in ("early_stopping False", "max_iter 20", "random_state 0", "depth none", "seed: training 7"):
+        assert setting in text
+    assert "abc1234" in text
+    assert "Python 3." in text
+
+
+def test_the_explanation_shows_pairs_and_slices(write, explanation):
+    slices = (
+        SliceExplanation(column="race", level="black", rows=53, difference=1.18, because={"guidelines": 0.54}),
+        SliceExplanation(column="race", level="other", rows=3, difference=None, because={}),
+    )
+    text = chapter(write(explanation=replace(explanation, slices=slices)).html, "explanation")
+    first = explanation.interactions[0]
+    assert " and ".join(first.inputs) in text
+    assert "race: black 53 +1.18 guidelines +0.54" in text
+    assert "race: other 3 too few rows to tell" in text
+    none = chapter(write(explanation=replace(explanation, interactions=())).html, "explanation")
+    assert "No two of the most important inputs do together much that they do not do alone." in none
+
+
+def test_the_choice_of_the_explanation_is_shown_with_its_measurements(write, explanation):
+    text = chapter(write().html, "trust")
+    assert "shap TreeExplainer, path-dependent (chosen) 0 of 40" in text
+    assert "None needed another computation." in text
+    broken = replace(explanation.trials[0], chosen=False, max_error=None, problem="TypeError: no trees", failed=40)
+    text = chapter(write(explanation=replace(explanation, trials=(broken, *explanation.trials[1:]))).html, "trust")
+    assert "40 of 40 TypeError: no trees" in text
+    failing = chapter(write(explanation=replace(explanation, failed_rows=7)).html, "trust")
+    assert "In 7 of them the first computation did not, and another took its place." in failing
+
+
+def test_the_stability_certificate_is_printed(write, explanation):
+    share = explanation.stability.twin_share
+    text = chapter(write().html, "trust")
+    assert "For the 200 cases with the highest scores" in text
+    assert f"{100 * share.value:.1f} % {100 * share.low:.1f} % to {100 * share.high:.1f} %" in text
+    assert "Top reasons change in" in write().markdown
+    without = write(explanation=replace(explanation, stability=None))
+    assert "No stability certificate was measured for this version." in without.html
+    assert "Top reasons change in" not in without.markdown
+
+
+def test_correlated_inputs_are_reported_as_a_group(write, explanation):
+    assert "No two inputs correlate at 0.7 or more" in chapter(write().html, "features")
+    grouped = replace(explanation, groups={"obligations+assets": 0.9})
+    text = chapter(write(explanation=grouped).html, "features")
+    assert "obligations, assets (0.900 together)" in text
+
+
+def test_known_failures_are_those_that_were_measured(write, evaluation):
+    assert "No known failure" in chapter(write().html, "limits")
+    worse = copy.deepcopy(evaluation)
+    worse["facts"]["golden"] = {"total": 1, "failed": [{"id": "G1", "problem": "expected decline, got approve"}]}
+    worse["facts"]["champion"] = {"version": 3, "verdict": "no difference", "newly_wrong": 4}
+    part = {"column": "race", "level": "black", "n": 75, "auc": estimate(0.6), "note": "ranks worse than on all cases"}
+    worse["result"]["slices"] = [part]
+    found = {"conditions": ["kind = fixed", "risk above 0.3"], "figure": "expected_cost", "n": 90, "rest": 300.0}
+    sure = {**found, "value": 900.0, "low": 700.0, "high": 1100.0, "sure": True}
+    worse["result"]["search"] = {"candidates": 40, "minimum": 30, "found": [sure, {**sure, "sure": False}]}
+    html = write(evaluation=worse).html
+    text = chapter(html, "limits")
+    assert "Golden case G1 fails: expected decline, got approve." in text
+    assert "race 'black' (75 cases): ranks worse than on all cases, AUC 0.600." in text
+    assert "kind = fixed and risk above 0.3 (90 cases): expected cost 900 (700 to 1,100), 300 elsewhere" in text
+    assert "4 cases are decided wrongly that version 3 decides right" in text
+    searched = chapter(html, "performance")
+    assert "40 others of at least 30 cases were searched" in searched
+    assert "may be chance" in searched
+
+
+def test_other_costs_are_told_as_far_as_they_would_change_the_thresholds(write, package):
+    def with_sensitivity(shifted):
+        chosen = {**package.manifest["threshold_facts"], "plus_minus_20": shifted}
+        other = Changed(package, manifest={**package.manifest, "threshold_facts": chosen})
+        return chapter(write(package=other).html, "threshold")
+
+    same = {"approve.positive -20%": {"refer": "0.2", "decline": "0.6", "regret": "0.00"}}
+    assert "would have chosen other thresholds" in with_sensitivity(same)
+    moved = {"approve.positive +20%": {"refer": "0.15", "decline": "0.6", "regret": "3.10"}}
+    assert "approve.positive +20% 0.15 0.6 3.10" in with_sensitivity(same | moved)
+
+
+def test_approvals_are_said_to_come_later_and_never_made_up(write):
+    text = chapter(write().html, "approvals")
+    assert "it cannot hold their names. 2 people other than the submitter must approve each move" in text
+    assert "nbkit gate mortgage@VERSION --to STAGE" in text
+    assert "staging at least auc 0.75, rationale" in text
+
+
+def test_without_a_reproduction_certificate_the_document_says_how_to_get_one(write):
+    text = chapter(write().html, "reproduction")
+    assert text[4:].startswith("Reproduction No reproduction certificate")
+    assert "run nbkit reproduce mortgage@VERSION" in text
+
+
+FORMATS = sorted((Path(__file__).parent / "formats").iterdir())
+
+
+@pytest.mark.parametrize("folder", FORMATS, ids=lambda folder: folder.name)
+def test_every_format_that_was_ever_written_still_loads(folder):
+    document = read_rationale((folder / "rationale.json").read_bytes())
+    assert (document["format"], document["model"], document["missing"]) == (RATIONALE_FORMAT, "mortgage", [])
+    assert document["explanation"]["failed_rows"] == 0
+    assert (document["explanation"]["stability"] is None) == (folder.name == "1")
+
+
+def test_the_json_that_is_written_is_read_back(write):
+    rationale = write()
+    assert read_rationale(rationale.to_json()) == json.loads(rationale.to_json())
+    assert str(RATIONALE_FORMAT) in [folder.name for folder in FORMATS]
+
+
+@pytest.mark.parametrize(
+    ("raw", "problem"),
+    [
+        ("{", "rationale.json: Expecting property name"),
+        ("[]", "rationale.json: format: expected 1 or 2, got None"),
+        ('{"format": 3}', "rationale.json: format: expected 1 or 2, got 3. Next: nbkit explain NAME"),
+        ('{"format": true}', "rationale.json: format: expected 1 or 2, got True"),
+    ],
+)
+def test_what_is_no_rationale_is_refused(raw, problem):
+    with pytest.raises(RationaleError) as caught:
+        read_rationale(raw)
+    assert str(caught.value).startswith(problem)
