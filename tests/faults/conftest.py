@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-_PLACE = Path(__file__).parents[1] / "unit" / "serve" / "world.py"
+_HERE = Path(__file__).parent
 
 
-def _load() -> object:
+def _load(name: str, place: Path) -> ModuleType:
     # pytest imports test files without putting their folders on the path.
-    spec = importlib.util.spec_from_file_location("nbkit_serve_world", _PLACE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["nbkit_serve_world"] = module
-    spec.loader.exec_module(module)
-    return module
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, place)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
 
-world = sys.modules.get("nbkit_serve_world") or _load()
+world = _load("nbkit_serve_world", _HERE.parent / "unit" / "serve" / "world.py")
+kills = _load("nbkit_faults_killing", _HERE / "killing.py")
 
 
 @pytest.fixture(scope="session")
 def lender() -> object:
     return world
+
+
+@pytest.fixture(scope="session")
+def killing() -> object:
+    return kills
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +46,10 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> object:
     return world.make_package(tmp_path_factory.mktemp("package") / "one")
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The address of a real PostgreSQL of this test's own."""
+    with kills.postgresql() as url:
+        yield url
