@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 # Small data and a shared machine: with more threads than free cores, gradient boosting spends its time waiting.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup clean
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve sweep-kill sweep-fuzz clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,15 @@ bench-packaging: $(READY)  ## Packaging and registering against plain mlflow.skl
 
 bench-startup: $(READY)  ## import nbkit and nbkit --help against their parts
 	$(BIN)/python benchmarks/startup.py
+
+bench-serve: $(READY)  ## The scoring service against mlflow models serve, MLServer, BentoML and FastAPI (makes their environments)
+	$(BIN)/python benchmarks/serving/run.py
+
+sweep-kill: $(READY)  ## Kill a worker under load a hundred times on SQLite and on PostgreSQL; nothing answered may be lost
+	$(BIN)/python tests/faults/killing.py --kills 100
+
+sweep-fuzz: $(READY)  ## Send 10,000 malformed bodies
+	NBKIT_FUZZ_BODIES=10000 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py
 
 clean:  ## Remove what the targets made, but never mlruns/
 	rm -rf $(VENV) $(VENV)-lock demo dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

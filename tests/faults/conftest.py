@@ -26,6 +26,7 @@ def _load(name: str, place: Path) -> ModuleType:
 
 world = _load("nbkit_serve_world", _HERE.parent / "unit" / "serve" / "world.py")
 kills = _load("nbkit_faults_killing", _HERE / "killing.py")
+fuzzing = _load("nbkit_faults_fuzzing", _HERE / "fuzzing.py")
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,11 @@ def lender() -> object:
 @pytest.fixture(scope="session")
 def killing() -> object:
     return kills
+
+
+@pytest.fixture(scope="session")
+def fuzz() -> object:
+    return fuzzing
 
 
 @pytest.fixture(scope="session")
@@ -51,5 +57,5 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> object:
 @pytest.fixture
 def database() -> Iterator[str]:
     """The address of a real PostgreSQL of this test's own."""
-    with kills.postgresql() as url:
-        yield url
+    with kills.Postgresql() as server:
+        yield server.url

