@@ -7,7 +7,7 @@ import os
 import click
 
 import nbkit
-from nbkit.cli import _build, _cases, _compare, _deciding, _evidence, _govern, _operate, _telling
+from nbkit.cli import _build, _cases, _compare, _deciding, _evidence, _fair, _govern, _operate, _telling
 from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
@@ -46,6 +46,7 @@ for _command in (
     *_operate.COMMANDS,
     *_deciding.COMMANDS,
     *_telling.COMMANDS,
+    *_fair.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -31,6 +31,8 @@ from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
 from nbkit.evaluate._freeze import freeze_cases, freeze_rows
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
+from nbkit.evaluate._lda import find_alternatives
+from nbkit.evaluate._lda_ledger import LdaEntry, LdaGroup, LdaLedger
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
 from nbkit.evaluate._metrics import Judged, Metric
 from nbkit.evaluate._proxy import ProxyResult
@@ -69,6 +71,9 @@ __all__ = [
     "GroupResult",
     "HistogramBin",
     "Judged",
+    "LdaEntry",
+    "LdaGroup",
+    "LdaLedger",
     "Leak",
     "McNemar",
     "Metric",
@@ -90,6 +95,7 @@ __all__ = [
     "compare_records",
     "contend",
     "evaluate_package",
+    "find_alternatives",
     "find_leaks",
     "freeze_cases",
     "freeze_rows",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
     from nbkit.lifecycle._judge import evaluate, write_golden_case
     from nbkit.lifecycle._keys import list_keys, make_key, revoke_key, trust_key
+    from nbkit.lifecycle._lda import seek_alternatives
     from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
     from nbkit.lifecycle._promote import promote
@@ -106,6 +107,7 @@ __all__ = [
     "revoke_key",
     "rollback",
     "run",
+    "seek_alternatives",
     "serve",
     "show_case_set",
     "show_evidence",
@@ -142,6 +144,7 @@ _HOMES = {
     "_incident": ("expectation_of", "make_incident", "replacements_of"),
     "_judge": ("evaluate", "write_golden_case"),
     "_keys": ("list_keys", "make_key", "revoke_key", "trust_key"),
+    "_lda": ("seek_alternatives",),
     "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
     "_promote": ("promote",),

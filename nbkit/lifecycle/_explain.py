@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nbkit.errors import RationaleError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._judge import packaged
+from nbkit.lifecycle._lda import with_search
 from nbkit.lifecycle._reasons import recall, remember
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress
@@ -118,6 +119,7 @@ def explain(
     evaluation = build.read_json("evaluation.json")
     if not evaluation:
         raise UsageError(f"{contract.name}: not evaluated yet", next_step=f"nbkit evaluate {contract.name}")
+    evaluation = with_search(evaluation, build)
     cases = load_cases(use_case.directory, contract=contract)
     explanation = explain_package(
         candidate,

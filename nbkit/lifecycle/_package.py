@@ -157,7 +157,7 @@ def package(
     thresholds, facts = _thresholds(use_case, model, validation)
     build = use_case.build(run_id)
     shutil.rmtree(build.package, ignore_errors=True)
-    for stale in (build.evaluation, build.rationale):
+    for stale in (build.evaluation, build.rationale, build.directory / "lda.json"):
         stale.unlink(missing_ok=True)
     sources = {
         "notebook.ipynb": use_case.notebook,

@@ -64,6 +64,7 @@ class NbkitMagics(Magics):
                 if given.action == "duties"
                 else lifecycle.check_contract(Path.cwd() / "contract.yaml")
             ),
+            "lda": lambda: self._lda(given),
             "notice": lambda: lifecycle.notice(
                 given.id, settings=settings, jurisdiction=given.jurisdiction, language=given.language, base=Path.cwd()
             ),
@@ -189,6 +190,20 @@ class NbkitMagics(Magics):
             now=datetime.now(UTC),
         )
 
+    def _lda(self, given: argparse.Namespace) -> object:
+        with _bar("lda") as progress:
+            return lifecycle.seek_alternatives(
+                self._use_case(),
+                self._variable(given.model),
+                training=self._frame(given.training),
+                validation=self._frame(given.validation) if given.validation else None,
+                settings=self._settings(),
+                cost_share=given.cost_share,
+                seed=given.seed,
+                run_id=self._run(),
+                progress=progress,
+            )
+
     def _evaluate(self, given: argparse.Namespace) -> object:
         with _bar("evaluate") as progress:
             return lifecycle.evaluate(
@@ -288,7 +303,7 @@ def _complete(shell: InteractiveShell, event: object) -> list[str]:
     found = options_of(verb)
     if verb in ("gate", "approve", "promote", "rollback", "audit", "diff", "waive", "reproduce", "rehearse"):
         found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
-    elif verb in ("package", "freeze", "leaks", "cases", "compare"):
+    elif verb in ("package", "freeze", "leaks", "lda", "cases", "compare"):
         found = [name for name in shell.user_ns if not name.startswith("_")] + found
     return found
 

@@ -129,6 +129,14 @@ def _audit(parser: _Parser) -> None:
     parser.add_argument("subject", help="model to verify, or id of the decision to replay")
 
 
+def _lda(parser: _Parser) -> None:
+    parser.add_argument("model", help="variable: the fitted estimator or Pipeline")
+    parser.add_argument("--training", required=True, help="variable: DataFrame of labelled rows, none a frozen case")
+    parser.add_argument("--validation", help="variable: DataFrame of more such rows")
+    parser.add_argument("--cost-share", type=float, help="how much dearer an alternative may be, 0..1")
+    parser.add_argument("--seed", type=int, default=0)
+
+
 def _notice(parser: _Parser) -> None:
     parser.add_argument("id", help="id of the decision")
     parser.add_argument("--jurisdiction", default="", help="such as US; default: the contract's first")
@@ -198,6 +206,7 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "rehearse": (_certificate, "Rehearse as the deputy: train again, and a dry run of the rollback."),
     "run": (_run, "Run the use case's notebook as one MLflow run."),
     "keys": (_keys, "Make a signing key and trust it on this machine."),
+    "lda": (_lda, "Search alternatives that discriminate less, and write every candidate down."),
     "notice": (_notice, "Render the notice of adverse action of a declined decision."),
     "reasons": (_reasons, "Check reasons.yaml, and recorded reasons against recomputed ones."),
     "audit": (_audit, "Verify the ledger, or replay a decision."),

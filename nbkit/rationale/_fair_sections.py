@@ -28,7 +28,45 @@ def fairness_blocks(source: Source) -> tuple[Block, ...]:
             " needed."
         )
         blocks += [Paragraph(text=words), _proxies(proxies)]
-    return tuple(blocks)
+    return (*blocks, *_search(mapping(source.result, "lda"), currency=source.currency))
+
+
+def _search(document: Facts, *, currency: str) -> tuple[Block, ...]:
+    """Tell what the search for less discriminatory alternatives found; that there was none is told too."""
+    if not document:
+        words = "No search for less discriminatory alternatives belongs to this version (nbkit lda)."
+        return (Paragraph(text=words),)
+    ledger = mapping(document, "ledger")
+    tried = entries(ledger, "entries")
+    shown = [one for one in tried if text(one, "verdict") in ("present", "alternative", "perhaps")][: _MOST_PROXIES + 1]
+    rows = tuple(
+        (
+            text(one, "name"),
+            text(one, "thresholds"),
+            _ratio(one, ledger),
+            interval(mapping(one, "cost_change")),
+            f"{text(one, 'verdict')}: {text(one, 'reason')}",
+        )
+        for one in shown
+    )
+    words = (
+        f"Search for less discriminatory alternatives: {text(document, 'summary')}. It saw"
+        f" {figure(find(ledger, 'rows'))} rows, none of them a frozen case; the whole ledger is lda.html of the run."
+    )
+    table = Table(
+        columns=("Candidate", "Thresholds", "Impact ratio", f"Cost change per row ({currency})", "Verdict"),
+        rows=rows,
+        caption="The present model, and what may discriminate less",
+        figures=frozenset({2, 3}),
+    )
+    return (Paragraph(text=words), table) if rows else (Paragraph(text=words),)
+
+
+def _ratio(entry: Facts, ledger: Facts) -> str:
+    for group in entries(entry, "groups"):
+        if (text(group, "attribute"), text(group, "group")) == (text(ledger, "attribute"), text(ledger, "group")):
+            return interval(mapping(group, "impact_ratio"))
+    return "not measured"
 
 
 def _measures(measures: tuple[Facts, ...]) -> Table:

@@ -542,3 +542,31 @@ def test_what_is_no_rationale_is_refused(raw, problem):
     with pytest.raises(RationaleError) as caught:
         read_rationale(raw)
     assert str(caught.value).startswith(problem)
+
+
+def test_the_search_for_alternatives_is_told_or_its_absence(write, evaluation):
+    group = {"attribute": "race", "group": "black", "impact_ratio": estimate(0.7, 0.6, 0.8)}
+    tried = {"name": "without x", "thresholds": "cheapest", "cost_change": estimate(1.0, -1.0, 3.0), "reason": "so"}
+    ledger = {
+        "attribute": "race",
+        "group": "black",
+        "rows": 1193,
+        "entries": [
+            {**tried, "name": "present", "groups": [group], "verdict": "present"},
+            {**tried, "groups": [], "verdict": "perhaps"},
+            {**tried, "name": "too dear", "groups": [group], "verdict": "rejected"},
+        ],
+    }
+    fair = {"floor": 0.5, "groups": [{"attribute": "race", "group": "b", "reference": "w", "verdict": "pass"}]}
+    bare = with_facts(evaluation, fairness=fair)
+    assert (
+        "No search for less discriminatory alternatives belongs to this version"
+        in Shape(write(evaluation=bare).html).text
+    )
+    result = {**bare.get("result", {}), "lda": {"summary": "2 candidates tried", "ledger": ledger}}
+    text = Shape(write(evaluation={**bare, "result": result}).html).text
+    for words in ("2 candidates tried. It saw 1,193 rows", "0.700 (0.600 to 0.800)", "perhaps: so", "without x"):
+        assert words in text
+    assert "too dear" not in text
+    empty = {**bare.get("result", {}), "lda": {"summary": "nothing", "ledger": {}}}
+    assert "alternatives: nothing" in Shape(write(evaluation={**bare, "result": empty}).html).text
