@@ -178,7 +178,11 @@ def demo(
         self_approval=refusal,
         run_link=ran.run_link,
         version_link=registry.version_link(_NAME, ran.version),
-        ui_command=f"cd {directory} && nbkit ui    (the MLflow UI; telemetry and job execution off)",
+        # The demonstration's keys are its own: without their home the next command would trust none of what it signed.
+        ui_command=(
+            f"cd {directory} && export NBKIT_HOME={home} && nbkit ui"
+            "    (the MLflow UI; telemetry and job execution off)"
+        ),
     )
 
 
