@@ -54,6 +54,9 @@ class Target(Block):
     positive: int | str | bool
     meaning: Text
     label_delay_days: int = Field(ge=0, description="days until a label counts as matured")
+    decided_at: Text | None = Field(
+        default=None, description="column of training rows with the moment at which the decision was due"
+    )
 
 
 class Input(Block):
@@ -73,6 +76,9 @@ class Input(Block):
     )
     pii: bool = False
     reason: str | None = Field(default=None, description="reason code in reasons.yaml")
+    known_at: Text | None = Field(
+        default=None, description="column of training rows with the moment at which this value was known"
+    )
 
     @model_validator(mode="after")
     def _limits_fit_type(self) -> Self:

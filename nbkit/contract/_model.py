@@ -77,6 +77,11 @@ class Contract(Block):
         problems += [f"entity: {self.entity!r} is the target"] if self.entity == self.target.column else []
         problems += [f"inputs: {name!r} is the target" for name in names if name == self.target.column]
         problems += [f"inputs: {name!r} is the entity" for name in names if name == self.entity]
+        problems += [
+            f"inputs: {column.name!r}: known_at needs target.decided_at"
+            for column in self.inputs
+            if column.known_at and self.target.decided_at is None
+        ]
         unknown = [name for name in self.evaluate.slices if name not in names and name not in protected]
         problems += [f"evaluate.slices: {name!r} is neither an input nor protected" for name in unknown]
         shown = self.explain.slices or ()

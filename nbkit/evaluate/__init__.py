@@ -34,12 +34,14 @@ from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
 from nbkit.evaluate._lda import find_alternatives
 from nbkit.evaluate._lda_ledger import LdaEntry, LdaGroup, LdaLedger
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
+from nbkit.evaluate._leaks_between import find_split_leaks, refuse_split_leaks
 from nbkit.evaluate._metrics import Judged, Metric
 from nbkit.evaluate._proxy import ProxyResult
 from nbkit.evaluate._records_compared import RecordsCompared, compare_records
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
 from nbkit.evaluate._search import FoundSlice, SliceSearch
 from nbkit.evaluate._slices import SliceResult
+from nbkit.evaluate._split import Split, split
 from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
 
 __all__ = [
@@ -83,6 +85,7 @@ __all__ = [
     "SliceComparison",
     "SliceResult",
     "SliceSearch",
+    "Split",
     "ThresholdChoice",
     "at_equal_rates",
     "auc_difference",
@@ -97,6 +100,7 @@ __all__ = [
     "evaluate_package",
     "find_alternatives",
     "find_leaks",
+    "find_split_leaks",
     "freeze_cases",
     "freeze_rows",
     "impact_ratio",
@@ -108,7 +112,9 @@ __all__ = [
     "mcnemar",
     "read_expectations",
     "refuse_leaks",
+    "refuse_split_leaks",
     "scores_of",
+    "split",
     "wilson",
     "write_case_set",
     "write_golden",

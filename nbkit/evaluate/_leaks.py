@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +29,8 @@ class Leak:
     ----------
     kind : str
         ``value`` (the input ranks the target), ``code`` (its values do, without order), ``missing`` (that it is missing
-        does), or ``duplicates`` (rows of different entities are the same in every input and the target).
+        does), ``together`` (all inputs do), ``future`` (known after the decision was due), ``split`` (an entity is on
+        both sides), or ``duplicates`` (rows of different entities are the same in every input and the target).
     column : str
         The input; empty for duplicates.
     auc : float or None
@@ -50,7 +52,7 @@ class Leak:
 
 
 def find_leaks(frame: pd.DataFrame, *, contract: Contract) -> tuple[Leak, ...]:
-    """Look at every input alone, and at rows that occur twice.
+    """Look at every input alone, at when each was known, at all of them together, and at rows that occur twice.
 
     Parameters
     ----------
@@ -69,10 +71,10 @@ def find_leaks(frame: pd.DataFrame, *, contract: Contract) -> tuple[Leak, ...]:
     EvaluationError
         A column is missing, or all rows have the same label.
     """
+    from nbkit.evaluate._leaks_between import future_leaks, together_leaks
+
     names = [column.name for column in contract.inputs]
-    missing = [name for name in (*names, contract.target.column) if name not in frame.columns]
-    if missing:
-        raise EvaluationError("leak check", problems=[f"{name}: missing" for name in missing])
+    require_columns(frame, [*names, contract.target.column])
     labels = (frame[contract.target.column] == contract.target.positive).fillna(value=False).to_numpy(dtype=bool)
     if not 0 < labels.sum() < len(labels):
         target = contract.target
@@ -83,7 +85,17 @@ def find_leaks(frame: pd.DataFrame, *, contract: Contract) -> tuple[Leak, ...]:
         )
     found = [leak for name in names if (leak := _column_leak(frame[name], labels, target=contract.target.column))]
     found.sort(key=lambda leak: -(leak.auc or 0))
-    return (*found, *_duplicates(frame, names=names, contract=contract))
+    # What a single column gives away, all of them together give away too: one finding is enough.
+    together = () if found else together_leaks(frame, labels, contract=contract)
+    future = future_leaks(frame, contract=contract)
+    return (*found, *future, *together, *_duplicates(frame, names=names, contract=contract))
+
+
+def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a table that lacks columns, and name all of them."""
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise EvaluationError("leak check", problems=[f"{name}: missing" for name in missing])
 
 
 def refuse_leaks(frame: pd.DataFrame, *, contract: Contract) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,14 +146,25 @@ def check_contract(path: Path) -> ContractReport:
     return ContractReport(path=path, problems=(), digest=contract.digest, contract=contract)
 
 
-def check_leaks(use_case: UseCase, frame: pd.DataFrame) -> None:
-    """Stop when an input gives the target away.
+def check_leaks(use_case: UseCase, frame: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None) -> None:
+    """Stop when an input gives the target away, or when rows are on both sides of a split.
+
+    Parameters
+    ----------
+    use_case : UseCase
+        Its contract names inputs, target and entity.
+    frame : pandas.DataFrame
+        Rows that a model is fitted on.
+    others : mapping of str to pandas.DataFrame, optional
+        Rows that it is judged on, by name.
 
     Raises
     ------
     LeakError
-        With the evidence: which input, how well it alone predicts the target.
+        With the evidence: which input, how well it alone predicts the target, when it was known; which rows are shared.
     """
-    from nbkit.evaluate import refuse_leaks
+    from nbkit.evaluate import refuse_leaks, refuse_split_leaks
 
     refuse_leaks(frame, contract=use_case.contract)
+    if others:
+        refuse_split_leaks({"training": frame, **others}, contract=use_case.contract)

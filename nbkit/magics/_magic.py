@@ -69,7 +69,11 @@ class NbkitMagics(Magics):
                 given.id, settings=settings, jurisdiction=given.jurisdiction, language=given.language, base=Path.cwd()
             ),
             "reasons": lambda: lifecycle.check_reasons("", base=Path.cwd(), settings=settings),
-            "leaks": lambda: lifecycle.check_leaks(self._use_case(), self._frame(given.frame)),
+            "leaks": lambda: lifecycle.check_leaks(
+                self._use_case(),
+                self._frame(given.frame),
+                others={name: self._frame(name) for name in given.others},
+            ),
             "freeze": lambda: lifecycle.freeze(
                 self._use_case(), self._frame(given.frame), share=given.share, seed=given.seed
             ),

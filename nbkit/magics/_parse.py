@@ -70,7 +70,8 @@ def _contract(parser: _Parser) -> None:
 
 
 def _leaks(parser: _Parser) -> None:
-    parser.add_argument("frame", help="variable: DataFrame of labelled rows")
+    parser.add_argument("frame", help="variable: DataFrame of labelled rows that a model is fitted on")
+    parser.add_argument("others", nargs="*", help="variables: DataFrames that must share no row with it")
 
 
 def _freeze(parser: _Parser) -> None:
