@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 # Small data and a shared machine: with more threads than free cores, gradient boosting spends its time waiting.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve sweep-kill sweep-fuzz clean
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -65,6 +65,9 @@ bench-packaging: $(READY)  ## Packaging and registering against plain mlflow.skl
 
 bench-startup: $(READY)  ## import nbkit and nbkit --help against their parts
 	$(BIN)/python benchmarks/startup.py
+
+bench-reasons: $(READY)  ## The reasons of one declined row against shap, LightGBM and XGBoost
+	$(BIN)/python -P benchmarks/reasons.py  # -P: benchmarks/packaging.py is not the package that shap imports
 
 bench-serve: $(READY)  ## The scoring service against mlflow models serve, MLServer, BentoML and FastAPI (makes their environments)
 	$(BIN)/python benchmarks/serving/run.py

@@ -103,17 +103,19 @@ def reason_codes(source: Source) -> Section:
         return Section(name="reasons", title="Reasons given for a decision", blocks=(gap,))
     words = (
         "A declined applicant is told up to four reasons: the codes whose inputs together pushed the score up most, and"
-        " never one that pushed it down or speaks of a category that the applicant does not have. Where fewer pushed,"
-        " fewer are told."
+        " never one that pushed it down, speaks of a category that the applicant does not have, or is not true of the"
+        " value: where the contract declares a direction, a value on the safe side of the middle is no reason. Where"
+        " fewer are true, fewer are told, and a person looks where none is. The reason of a rule comes first."
     )
     rows = tuple(
         (
             entry.code,
-            f"{entry.text}{f' (if missing: {entry.missing_text})' if entry.missing_text else ''}",
-            ", ".join(entry.inputs),
+            f"{entry.text}{f' (if missing: {entry.missing_text})' if entry.missing_text else ''}"
+            + "".join(f" (if {value}: {words.find(*source.book.first)})" for value, words in entry.special.items()),
+            ", ".join(entry.inputs) or "rules only",
             entry.direction,
         )
-        for entry in source.book.entries
+        for entry in (*source.book.entries, *source.book.policies)
     )
     caption = "Value: whether the text is only said of a high, or only of a low value"
     table = Table(columns=("Code", "Text", "Inputs", "Value"), rows=rows, caption=caption)
