@@ -20,7 +20,9 @@ class Verdict(StrEnum):
 
 
 # What these ask is whether the other gates looked at the real thing: no reason makes up for a "no".
-_NEVER_WAIVED = frozenset({"parity", "cases", "scan", "ownership", "rationale", "path", "submission", "gates"})
+_NEVER_WAIVED = frozenset(
+    {"parity", "cases", "scan", "ownership", "rationale", "path", "submission", "gates", "refusal"}
+)
 
 
 def may_be_waived(gate: str, *, verdict: Verdict) -> bool:

@@ -7,7 +7,19 @@ import os
 import click
 
 import nbkit
-from nbkit.cli import _build, _cases, _compare, _deciding, _evidence, _fair, _govern, _operate, _telling
+from nbkit.cli import (
+    _build,
+    _cases,
+    _compare,
+    _deciding,
+    _evidence,
+    _fair,
+    _govern,
+    _operate,
+    _registry,
+    _review,
+    _telling,
+)
 from nbkit.cli._extras import missing_extra
 from nbkit.cli._shared import REFUSED_EXIT, USAGE_EXIT
 from nbkit.errors import NbkitError, ParameterError, UsageError
@@ -47,6 +59,8 @@ for _command in (
     *_deciding.COMMANDS,
     *_telling.COMMANDS,
     *_fair.COMMANDS,
+    *_registry.COMMANDS,
+    *_review.COMMANDS,
 ):
     cli.add_command(_command)
 

@@ -77,9 +77,10 @@ def demo(*, as_json: bool) -> None:
 
 @click.command()
 @click.option("--port", default=5000, show_default=True)
-def ui(port: int) -> None:
+@click.option("--guarded", is_flag=True, help="Refuse writes that no evidence allows (mlflow server --app-name nbkit).")
+def ui(port: int, *, guarded: bool) -> None:
     """Start the MLflow UI with telemetry and job execution off, and print where reviewers should look."""
-    raise SystemExit(lifecycle.open_ui(settings=settings(), port=port, report=click.echo))
+    raise SystemExit(lifecycle.open_ui(settings=settings(), port=port, report=click.echo, guarded=guarded))
 
 
 COMMANDS = (serve, audit, demo, ui)

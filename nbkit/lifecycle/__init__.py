@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.lifecycle._apikeys import api_keys, make_api_key, revoke_api_key
-    from nbkit.lifecycle._approve import approve
     from nbkit.lifecycle._begin import check_contract, check_leaks, new, templates
     from nbkit.lifecycle._canary import canary
     from nbkit.lifecycle._case_diff import diff_case_sets
@@ -23,29 +22,31 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._duties import contract_duties
     from nbkit.lifecycle._examine import examine
     from nbkit.lifecycle._explain import explain
-    from nbkit.lifecycle._gate import gate, known_targets
+    from nbkit.lifecycle._gate import known_targets
     from nbkit.lifecycle._incident import expectation_of, make_incident, replacements_of
     from nbkit.lifecycle._judge import evaluate, write_golden_case
     from nbkit.lifecycle._keys import list_keys, make_key, revoke_key, trust_key
     from nbkit.lifecycle._lda import seek_alternatives
     from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
-    from nbkit.lifecycle._promote import promote
     from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
     from nbkit.lifecycle._reasons import write_reason
     from nbkit.lifecycle._reasons_check import check_reasons
     from nbkit.lifecycle._register import register
+    from nbkit.lifecycle._registry_audit import audit_registry
     from nbkit.lifecycle._rehearse import rehearse
     from nbkit.lifecycle._reproduce import reproduce
-    from nbkit.lifecycle._rollback import rollback
+    from nbkit.lifecycle._review import answer_review, review, reviews
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
-    from nbkit.lifecycle._serve import UI_ENVIRONMENT, open_ui, serve, sync, ui_command, worker_command
+    from nbkit.lifecycle._serve import serve, sync, worker_command
     from nbkit.lifecycle._show_evidence import export_evidence, show_evidence
     from nbkit.lifecycle._tickets import decide_ticket, take_ticket, tickets
+    from nbkit.lifecycle._ui import UI_ENVIRONMENT, open_ui, ui_command, waiting
     from nbkit.lifecycle._usecase import Build, UseCase, find_contract, open_use_case
     from nbkit.lifecycle._view import Result, Table, View, to_json
     from nbkit.lifecycle._waive import waive
+    from nbkit.lifecycle._with_page import approve, gate, promote, rollback
 
 __all__ = [
     "UI_ENVIRONMENT",
@@ -60,8 +61,10 @@ __all__ = [
     "VersionDiff",
     "View",
     "add_cases",
+    "answer_review",
     "api_keys",
     "approve",
+    "audit_registry",
     "audit_replay",
     "audit_verify",
     "canary",
@@ -103,6 +106,8 @@ __all__ = [
     "rehearse",
     "replacements_of",
     "reproduce",
+    "review",
+    "reviews",
     "revoke_api_key",
     "revoke_key",
     "rollback",
@@ -119,6 +124,7 @@ __all__ = [
     "trust_key",
     "ui_command",
     "vendors_of",
+    "waiting",
     "waive",
     "worker_command",
     "write_golden_case",
@@ -127,7 +133,6 @@ __all__ = [
 
 # A face shows help in a fraction of a second: what a verb needs is imported when it is called.
 _HOMES = {
-    "_approve": ("approve",),
     "_apikeys": ("api_keys", "make_api_key", "revoke_api_key"),
     "_begin": ("check_contract", "check_leaks", "new", "templates"),
     "_canary": ("canary",),
@@ -139,27 +144,29 @@ _HOMES = {
     "_demo": ("demo",),
     "_duties": ("contract_duties",),
     "_examine": ("examine",),
+    "_gate": ("known_targets",),
     "_explain": ("explain",),
-    "_gate": ("gate", "known_targets"),
     "_incident": ("expectation_of", "make_incident", "replacements_of"),
     "_judge": ("evaluate", "write_golden_case"),
     "_keys": ("list_keys", "make_key", "revoke_key", "trust_key"),
     "_lda": ("seek_alternatives",),
     "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
-    "_promote": ("promote",),
     "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
     "_reasons": ("write_reason",),
     "_reasons_check": ("check_reasons",),
+    "_with_page": ("approve", "gate", "promote", "rollback"),
     "_register": ("register",),
     "_rehearse": ("rehearse",),
     "_reproduce": ("reproduce",),
-    "_rollback": ("rollback",),
+    "_review": ("answer_review", "review", "reviews"),
     "_rules": ("check_rules_of",),
     "_run": ("run",),
-    "_serve": ("UI_ENVIRONMENT", "open_ui", "serve", "sync", "ui_command", "worker_command"),
     "_show_evidence": ("export_evidence", "show_evidence"),
+    "_registry_audit": ("audit_registry",),
+    "_serve": ("serve", "sync", "worker_command"),
     "_tickets": ("decide_ticket", "take_ticket", "tickets"),
+    "_ui": ("UI_ENVIRONMENT", "open_ui", "ui_command", "waiting"),
     "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),
     "_view": ("Result", "Table", "View", "to_json"),
     "_waive": ("waive",),

@@ -19,16 +19,15 @@ from pathlib import Path
 
 from nbkit.contract import Outcome
 from nbkit.errors import NbkitError, RefusedError
-from nbkit.lifecycle._approve import approve
 from nbkit.lifecycle._begin import new
-from nbkit.lifecycle._gate import GateTable, gate
+from nbkit.lifecycle._gate import GateTable
 from nbkit.lifecycle._keys import make_key
-from nbkit.lifecycle._promote import promote
 from nbkit.lifecycle._prove import Replayed, audit_replay, audit_verify
 from nbkit.lifecycle._run import run
 from nbkit.lifecycle._serve import sync, worker_command
 from nbkit.lifecycle._usecase import UseCase, open_use_case
 from nbkit.lifecycle._view import Progress, Result, Table, View
+from nbkit.lifecycle._with_page import approve, gate, promote
 from nbkit.registry import Registry
 from nbkit.settings import Settings
 

@@ -12,6 +12,7 @@ from nbkit.gates import run_gates
 from nbkit.lifecycle._champion import fetch, verified_champion
 from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._facts import collect_facts
+from nbkit.lifecycle._refusals import refusal_gates
 from nbkit.lifecycle._standing import standing_gates
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.lifecycle._waive import with_waivers
@@ -159,6 +160,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         now=now,
     )
     judged, waivers = with_waivers(results, submission=submission, stage=stage, settings=settings, now=now)
+    judged += refusal_gates(name, version=version, stage=stage, package=package, settings=settings, now=now)
     return GateTable(
         name=name,
         version=version,

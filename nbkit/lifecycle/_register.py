@@ -14,6 +14,7 @@ from nbkit.files import write_atomically
 from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, digest_of, submitted_folder
 from nbkit.lifecycle._evidence import logged_model_digest, signing_key, statement_about, trusted
 from nbkit.lifecycle._usecase import Build, UseCase
+from nbkit.lifecycle._version_page import identity_tags, show_candidate
 from nbkit.lifecycle._view import Result, View
 from nbkit.package import Package, load_package
 from nbkit.registry import Action, Envelope, Registry, Role, Submitter
@@ -66,19 +67,11 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     documents = _documents(build, package)
     registry = Registry(settings)
     rationale = (build.directory / "rationale.md").read_text(encoding="utf-8")
-    contract = package.contract
     version = registry.register(
         package,
         run_id=build.run_id,
         description=rationale,
-        tags={
-            "nbkit.owner": contract.owner.primary,
-            "nbkit.submitter": owner,
-            "nbkit.package": package.digest,
-            "nbkit.contract": contract.digest,
-            "nbkit.case_set": contract.evaluate.case_set or "none",
-            "nbkit.stage": Stage.CANDIDATE.value,
-        },
+        tags=identity_tags(package, submitter=owner) | {"nbkit.stage": Stage.CANDIDATE.value},
     )
     # One run may submit several versions: each keeps its own documents.
     for document in DOCUMENTS:
@@ -93,6 +86,7 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     registry.save_envelope(name, version=version, stage=Stage.CANDIDATE, envelope=envelope, pending=False)
     registry.set_alias(name, stage=Stage.CANDIDATE, version=version)
     registry.set_run_tags(build.run_id, {"nbkit.version": str(version), "nbkit.stage": Stage.CANDIDATE.value})
+    show_candidate(name, version=version, rationale=rationale, run_id=build.run_id, settings=settings)
     return Registered(
         name=name,
         version=version,

@@ -1,8 +1,7 @@
-"""Serve the version in production; show reviewers where to look."""
+"""Serve the version in production, and tell when the registry drifts from what was signed."""
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import signal
@@ -17,6 +16,7 @@ from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RegistryError
 from nbkit.lifecycle._keys import ledger_key
 from nbkit.lifecycle._prove import ledger_path
+from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import Registry, TrustStore
 from nbkit.route import RouteTable
 from nbkit.serve import PackageStore, SyncResult, sync_model
@@ -109,53 +109,15 @@ def serve(
         signal.signal(number, lambda *_: stop.set())
     report(f"{name}: answering at http://{host}:{port}/v1/models/{name}/decisions")
     last = {(name, first.stage): first}
+    drifts = {model: DriftWatch(model, settings=settings) for model in (name, *others)}
     while worker.poll() is None and not stop.wait(_SYNC_EVERY_SECONDS if len(last) > 1 else 0):
         for model, stage in itertools.product((name, *others), _SERVED_STAGES):
             result = sync(model, settings=settings, now=clock(), stage=stage)
             if result != last.get((model, stage)) and result.state not in ("current", "empty"):
                 report(f"{model}: {stage}: {result.state}: {result.reason or f'version {result.version}'}")
             last[model, stage] = result
+        for model, drift in drifts.items():
+            for finding in drift.look(clock()):
+                report(f"{model}: {finding.kind}: {finding.where}: {finding.what}")
     worker.terminate()
     return worker.wait(timeout=30)
-
-
-def ui_command(*, settings: Settings, port: int) -> list[str]:
-    """Return the command of the MLflow UI on this store, on loopback."""
-    return [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", settings.tracking_uri,
-        "--default-artifact-root", str(settings.artifact_root), "--serve-artifacts",
-    ]  # fmt: skip
-
-
-# The server would otherwise start ten processes and take 2.3 GB for features that reviewing does not need.
-UI_ENVIRONMENT = {
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-}
-
-
-def open_ui(*, settings: Settings, port: int, report: Callable[[str], None]) -> int:
-    """Start the MLflow UI, telemetry and job execution off, and print deep links to what waits for review.
-
-    Returns
-    -------
-    int
-        The server's exit code.
-    """
-    registry = Registry(dataclasses.replace(settings, ui_url=f"http://127.0.0.1:{port}"))
-    for name in registry.names():
-        for record in registry.versions(name):
-            # The tag follows every move; the alias stays where the last candidate was.
-            if record.tags.get("nbkit.stage") == Stage.CANDIDATE:
-                report(f"{name}@{record.version} waits for review: {registry.version_link(name, record.version)}")
-    # A group of its own: the server starts processes that a signal to it alone would leave behind.
-    command = ui_command(settings=settings, port=port)
-    server = subprocess.Popen(command, env={**os.environ, **UI_ENVIRONMENT}, start_new_session=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        os.killpg(server.pid, signal.SIGTERM)
-        return server.wait(timeout=30)

@@ -17,6 +17,7 @@ _STYLE = (
     "<style>.nbkit{font:14px/1.45 system-ui,sans-serif;max-width:60rem}"
     ".nbkit table{border-collapse:collapse;margin:.4em 0}"
     ".nbkit th,.nbkit td{text-align:left;padding:.15em .8em .15em 0;border-bottom:1px solid #8884;vertical-align:top}"
+    ".nbkit td:last-child{overflow-wrap:anywhere}.nbkit a{color:#1a6fb5;text-decoration:underline}"
     ".nbkit .next{color:#666}.nbkit h4{margin:.2em 0}</style>"
 )
 

@@ -85,6 +85,7 @@ class NbkitMagics(Magics):
             "approve": lambda: lifecycle.approve(
                 self._target(given), to=given.to, settings=settings, now=now, key=given.key
             ),
+            "review": lambda: self._review(given),
             "promote": lambda: lifecycle.promote(
                 self._target(given), to=given.to, settings=settings, now=now, key=given.key
             ),
@@ -268,6 +269,13 @@ class NbkitMagics(Magics):
                 progress=progress,
             )
 
+    def _review(self, given: argparse.Namespace) -> object:
+        from nbkit.magics._review import review_panel
+
+        if not given.target:
+            return lifecycle.reviews(settings=self._settings())
+        return review_panel(given.target, to=given.to, settings=self._settings())
+
     def _case(self, given: argparse.Namespace, cell: str) -> object:
         return lifecycle.write_golden_case(self._use_case(), case_id=given.id, why=given.why, body=cell)
 
@@ -305,7 +313,7 @@ def _complete(shell: InteractiveShell, event: object) -> list[str]:
     if last == "--to":
         return list(_STAGES)
     found = options_of(verb)
-    if verb in ("gate", "approve", "promote", "rollback", "audit", "diff", "waive", "reproduce", "rehearse"):
+    if verb in ("gate", "approve", "promote", "rollback", "audit", "diff", "review", "waive", "reproduce", "rehearse"):
         found = lifecycle.known_targets(Settings.from_environment(os.environ, directory=Path.cwd())) + found
     elif verb in ("package", "freeze", "leaks", "lda", "cases", "compare"):
         found = [name for name in shell.user_ns if not name.startswith("_")] + found

@@ -189,6 +189,11 @@ def _rationale(parser: _Parser) -> None:
     )
 
 
+def _review(parser: _Parser) -> None:
+    parser.add_argument("target", nargs="?", default="", help="NAME[@VERSION]; default: list what waits")
+    parser.add_argument("--to", default="", help="stage (default: the next one on the contract's path)")
+
+
 VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "new": (_new, "Write the folder of a new use case."),
     "contract": (_contract, "Check this folder's contract, or show the duties of its jurisdictions."),
@@ -200,6 +205,7 @@ VERBS: dict[str, tuple[Callable[[_Parser], None], str]] = {
     "register": (_register, "Register the package as a new version and sign the submission."),
     "gate": (_target, "Show every gate before a stage and what to do about each."),
     "approve": (_signed_move, "Sign a move as its approver."),
+    "review": (_review, "Read a version as its reviewer, then approve or refuse it."),
     "promote": (_signed_move, "Move a version to a stage that its evidence allows."),
     "rollback": (_rollback, "Return production to the last version whose evidence holds."),
     "waive": (_waive, "Sign that one gate's result may stand, for a while."),

@@ -23,6 +23,17 @@ class CertificateKind(StrEnum):
     REPRODUCTION = "reproduction"
     REHEARSAL = "rehearsal"
     WAIVER = "waiver"
+    REFUSAL = "refusal"
+    WITHDRAWAL = "withdrawal"
+    REMARK = "remark"
+
+
+_NEED_A_REASON = (
+    CertificateKind.WAIVER,
+    CertificateKind.REFUSAL,
+    CertificateKind.WITHDRAWAL,
+    CertificateKind.REMARK,
+)
 
 
 class Certificate(BaseModel):
@@ -61,8 +72,8 @@ class Certificate(BaseModel):
     def _hangs_together(self) -> Self:
         if self.expires_at <= self.issued_at:
             raise ValueError("expires_at: expected later than issued_at")
-        if self.kind is CertificateKind.WAIVER and not self.reason.strip():
-            raise ValueError("reason: a waiver needs one")
+        if self.kind in _NEED_A_REASON and not self.reason.strip():
+            raise ValueError(f"reason: a {self.kind} needs one")
         return self
 
     @field_serializer("issued_at", "expires_at")

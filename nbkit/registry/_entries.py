@@ -63,6 +63,8 @@ class VersionRecord:
         Aware, UTC.
     source : str
         Where MLflow says its files are: ``models:/<id>``.
+    mlflow_stage : str
+        MLflow's own, deprecated stage; ``None`` (the word) when it has none.
     """
 
     model: str
@@ -73,3 +75,4 @@ class VersionRecord:
     tags: Mapping[str, str]
     created_at: datetime
     source: str
+    mlflow_stage: str = "None"

@@ -192,11 +192,20 @@ class Runs:
         with translated(f"run {run_id}: {path}"):
             return self._run_artifacts(run_id).read(path)
 
+    def file_paths(self, run_id: str, *, folder: str = "") -> tuple[str, ...]:
+        """Return the path of every artifact of a run below a folder, sorted; none where there is no such folder."""
+        with translated(f"run {run_id}: {folder or 'artifacts'}"):
+            return self._run_artifacts(run_id).paths(folder)
+
     def run_link(self, run_id: str) -> str:
         """Return the address of the run's page in the MLflow UI."""
+        return f"{self._settings.ui_url.rstrip('/')}/{self.run_path(run_id)}"
+
+    def run_path(self, run_id: str) -> str:
+        """Return where the run's page is inside the MLflow UI, without the address of the UI."""
         with translated(f"run {run_id}"):
             experiment_id = self._client.get_run(run_id).info.experiment_id
-        return f"{self._settings.ui_url.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+        return f"#/experiments/{experiment_id}/runs/{run_id}"
 
     def _run_artifacts(self, run_id: str) -> Artifacts:
         return self._artifacts(self._client.get_run(run_id).info.artifact_uri)

@@ -21,10 +21,7 @@ from nbkit.registry._verify import verify_evidence, verify_submission
 from nbkit.registry._versions import is_plain_name
 
 # What registration wrote about a version; the submission signs it, so it never changes.
-FIXED_TAGS = (
-    "nbkit.package_digest", "nbkit.contract_digest", "nbkit.package", "nbkit.contract", "nbkit.case_set", "nbkit.owner",
-    "nbkit.submitter",
-)  # fmt: skip
+FIXED_TAGS = ("nbkit.package_digest", "nbkit.contract_digest", "nbkit.case_set", "nbkit.owner", "nbkit.submitter")
 
 _ALIAS = re.compile(r"[A-Za-z0-9_-]+\Z")
 _EVIDENCE_TAG = re.compile(r"nbkit\.evidence\.([a-z_-]+?)(\.pending(?:\.[0-9a-f]{16})?)?\Z")

@@ -17,6 +17,9 @@ _ROLES = {
     CertificateKind.REPRODUCTION: frozenset({Role.SUBMITTER, Role.APPROVER, Role.OPERATOR}),
     CertificateKind.REHEARSAL: frozenset({Role.SUBMITTER, Role.APPROVER, Role.OPERATOR}),
     CertificateKind.WAIVER: frozenset({Role.APPROVER}),
+    CertificateKind.REFUSAL: frozenset({Role.APPROVER}),
+    CertificateKind.WITHDRAWAL: frozenset({Role.APPROVER}),
+    CertificateKind.REMARK: frozenset({Role.APPROVER}),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -135,6 +135,12 @@ class Versions(Runs):
             for key, value in tags.items():
                 self._client.set_model_version_tag(plain_name(name), str(version), key, value)
 
+    def delete_version_tags(self, name: str, *, version: int, keys: Sequence[str]) -> None:
+        """Delete tags of a version; each must be there."""
+        with translated(f"{name}@{version}: tags"):
+            for key in keys:
+                self._client.delete_model_version_tag(plain_name(name), str(version), key)
+
     def describe_version(self, name: str, *, version: int, description: str) -> None:
         """Set a version's markdown description; begin with a plain verdict."""
         with translated(f"{name}@{version}: description"):
@@ -200,4 +206,5 @@ def _record(entry: ModelVersion, *, stages: tuple[str, ...]) -> VersionRecord:
         tags=dict(entry.tags),
         created_at=moment(entry.creation_timestamp),
         source=entry.source or "",
+        mlflow_stage=entry.current_stage or "None",
     )
