@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 # Small data and a shared machine: with more threads than free cores, gradient boosting spends its time waiting.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz clean
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz bench-rationale clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,9 @@ sweep-kill: $(READY)  ## Kill a worker under load a hundred times on SQLite and 
 
 sweep-fuzz: $(READY)  ## Send 10,000 malformed bodies
 	NBKIT_FUZZ_BODIES=10000 $(BIN)/python -m pytest -q tests/faults/test_fuzz.py
+
+bench-rationale: $(READY)  ## The rationale document of a model of 30,000 rows against shap alone
+	$(BIN)/python -P benchmarks/rationale.py
 
 clean:  ## Remove what the targets made, but never mlruns/
 	rm -rf $(VENV) $(VENV)-lock demo dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
