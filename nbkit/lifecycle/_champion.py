@@ -7,6 +7,7 @@ import tempfile
 import weakref
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 from nbkit.contract import Stage
@@ -92,12 +93,15 @@ def claimed(name: str, *, stage: Stage, settings: Settings) -> tuple[Claimed, ..
 
     Nothing is verified but that a key which this machine trusts signed it. Evidence that cannot be read claims nothing.
     """
-    registry, trust = Registry(settings), TrustStore.load(settings.trust_file)
+    trust = TrustStore.load(settings.trust_file)
     found = []
-    for record in registry.versions(name):
+    for record in Registry(settings).versions(name):
+        digest = record.tags.get(f"nbkit.evidence.{stage.value}")
+        if digest is None:
+            continue
         try:
-            envelope = registry.envelope(name, version=record.version, stage=stage)
-            if envelope is None or not any(
+            envelope = _envelope_file(settings, name, record.version, stage, digest)
+            if not any(
                 (key := trust.find(signature.keyid)) and signature.fits(key.raw, payload=envelope.payload)
                 for signature in envelope.signatures
             ):
@@ -108,6 +112,12 @@ def claimed(name: str, *, stage: Stage, settings: Settings) -> tuple[Claimed, ..
         if (statement.model, statement.version, statement.stage) == (name, record.version, stage.value):
             found.append(Claimed(version=record.version, statement=statement))
     return tuple(sorted(found, key=lambda each: -each.statement.epoch))
+
+
+# Files are named by their digest, so what was read once is what would be read again; a follower asks every few seconds.
+@lru_cache(maxsize=1024)
+def _envelope_file(settings: Settings, name: str, version: int, stage: Stage, digest: str) -> Envelope:
+    return Registry(settings).envelope_file(name, version=version, stage=stage, digest=digest)
 
 
 def verified_champion(name: str, *, settings: Settings, now: datetime) -> Verified | None:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RegistryError
+from nbkit.lifecycle._decided import DecidedRegistry
 from nbkit.lifecycle._keys import ledger_key
 from nbkit.lifecycle._prove import ledger_path
 from nbkit.lifecycle._registry_audit import DriftWatch
-from nbkit.registry import Registry, TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, Registry, TrustStore
 from nbkit.route import RouteTable
 from nbkit.serve import PackageStore, SyncResult, sync_model
 from nbkit.settings import Settings
@@ -37,7 +38,12 @@ def sync(name: str, *, settings: Settings, now: datetime, stage: str = Stage.PRO
     try:
         trust = TrustStore.load(settings.trust_file)
         store = PackageStore(settings.store)
-        return sync_model(name, registry=Registry(settings), trust=trust, store=store, now=now, stage=stage)
+        Memory(settings.store / MEMORY_FILE).check_clock(now)
+        registry = DecidedRegistry(settings, now=now)
+        result = sync_model(name, registry=registry, trust=trust, store=store, now=now, stage=stage)
+        if registry.alias_lags:
+            store.alert(name, version=result.version or 0, reason=registry.alias_lags, now=now)
+        return result
     except (RegistryError, EvidenceError) as error:
         return SyncResult(state="refused", version=None, reason=str(error), stage=stage)
 

@@ -1,14 +1,12 @@
-"""What MLflow calls to load a registered package: ``mlflow.pyfunc.load_model`` gives an object with ``predict``."""
+"""A package behind MLflow's interface: an object with ``predict``."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.package._load import load_package
 from nbkit.package._tables import Table
 
 if TYPE_CHECKING:
@@ -46,7 +44,3 @@ class ScoringModel:
             A column is absent, or holds something of another type.
         """
         return self.package.score_frame(model_input)
-
-
-def _load_pyfunc(path: str) -> ScoringModel:
-    return ScoringModel(load_package(Path(path)))

@@ -12,6 +12,7 @@ from nbkit.registry._certificate import CERTIFICATE_TYPE, Certificate, Certifica
 from nbkit.registry._entries import RunRecord, VersionRecord
 from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
 from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
+from nbkit.registry._memory import MEMORY_FILE, Memory
 from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
 from nbkit.registry._verify import verify_evidence, verify_submission
@@ -24,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CERTIFICATE_TYPE",
     "EVIDENCE_FORMAT",
+    "MEMORY_FILE",
     "PAYLOAD_TYPE",
     "PREDICATE_TYPE",
     "Action",
     "Certificate",
     "CertificateKind",
     "Envelope",
+    "Memory",
     "PublicKey",
     "Registry",
     "Role",

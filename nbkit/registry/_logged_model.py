@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # The package's files lie below this folder of the MLflow model; nbkit reads nothing else.
 DATA_FOLDER = "data"
-_LOADER = "nbkit.package._pyfunc"
+# A name only: what joins package, evidence and trust lies above this package.
+_LOADER = "nbkit.lifecycle._pyfunc"
 _MODEL_TYPE = "nbkit package"
 # MLflow's limit on one batch of metrics.
 _BATCH = 1000

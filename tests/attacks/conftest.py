@@ -6,6 +6,7 @@ import json
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,7 +44,7 @@ def now() -> datetime:
 
 def contract(*, impact: str = "low", path: tuple[str, ...] = ("staging", "production"), **changes: object) -> Contract:
     cost = {"positive": "1000", "negative": "50"}
-    gates = [{"gate": "parity"}, {"gate": "at_least", "metric": "auc", "value": 0.75}, {"gate": "scan"}]
+    gates = [{"gate": "parity"}, {"gate": "cases"}, {"gate": "at_least", "metric": "auc", "value": 0.75}]
     content: dict[str, object] = {
         "format": 1,
         "name": NAME,
@@ -99,7 +100,12 @@ class World:
     settings: Settings
     package: Package
     folder: Path
-    facts: dict[str, Any] = field(default_factory=lambda: {"metrics": {"auc": {"value": 0.8, "low": 0.7, "high": 0.9}}})
+    facts: dict[str, Any] = field(
+        default_factory=lambda: {
+            "metrics": {"auc": {"value": 0.8, "low": 0.7, "high": 0.9}},
+            "case_set": {"digest": CASES, "cases": 600, "positives": 70},
+        }
+    )
 
     @property
     def registry(self) -> Registry:
@@ -162,6 +168,34 @@ class World:
         installed = self.store.current(NAME)
         return installed.version if installed else None
 
+    @contextmanager
+    def alias_on(self, version: int) -> Iterator[None]:
+        """Let the alias of production point at a version by hand, and back."""
+        before = self.registry.version_at(NAME, stage="production")
+        self.registry._client.set_registered_model_alias(NAME, "production", str(version))
+        try:
+            yield
+        finally:
+            self.registry._client.set_registered_model_alias(NAME, "production", str(before))
+
+    @contextmanager
+    def file_changed(self, pattern: str, content: bytes | None) -> Iterator[Path]:
+        """Write, or remove, one file below the artifact root, and put it back."""
+        (path,) = self.settings.artifact_root.glob(pattern)
+        before = path.read_bytes()
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        try:
+            yield path
+        finally:
+            path.write_bytes(before)
+
+    def files_of(self, version: int) -> str:
+        """Return where MLflow keeps a version's files, as a pattern below the artifact root."""
+        return f"*/models/{self.registry.version(NAME, version=version).source.rpartition('/')[2]}/artifacts"
+
     def alerts(self) -> list[str]:
         path = self.settings.store / "alerts.jsonl"
         return [json.loads(line)["reason"] for line in path.read_text().splitlines()] if path.exists() else []
@@ -188,11 +222,8 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Package:
 @pytest.fixture(scope="session")
 def high(tmp_path_factory: pytest.TempPathFactory) -> Package:
     path = ("staging", "shadow", "canary", "production")
-    made = contract(impact="high", path=path)
-    gates = made.gates | {"canary": (*made.gates["canary"], {"gate": "shadow"})}
-    content = json.loads(made.canonical())
+    content = json.loads(contract(impact="high", path=path).canonical())
     content["gates"]["canary"].append({"gate": "shadow"})
-    del gates
     return _package(tmp_path_factory.mktemp("high") / "package", Contract.model_validate_json(json.dumps(content)))
 
 

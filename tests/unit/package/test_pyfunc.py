@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 
 from nbkit.errors import ContractViolationError, TamperedPackageError
-from nbkit.package import Package
-from nbkit.package._pyfunc import _load_pyfunc
+from nbkit.package import Package, load_package
+from nbkit.package._pyfunc import ScoringModel
 
 INPUTS = ["income", "ratio", "years", "married", "purpose", "region"]
 
@@ -21,7 +21,7 @@ def written(write: Callable[..., Package], prepared: Callable[..., Pipeline], ta
 
 
 def test_mlflow_gets_the_scores_of_the_package(written: Package, table: pd.DataFrame) -> None:
-    model = _load_pyfunc(str(written.directory))
+    model = ScoringModel(load_package(written.directory))
     np.testing.assert_array_equal(model.predict(table), written.score_frame(table))
     assert model.package.digest == written.digest
 
@@ -29,9 +29,9 @@ def test_mlflow_gets_the_scores_of_the_package(written: Package, table: pd.DataF
 def test_mlflow_gets_no_model_whose_files_were_changed(written: Package) -> None:
     (written.directory / "plan.json").write_bytes(b"{}")
     with pytest.raises(TamperedPackageError, match=r"plan\.json: edited"):
-        _load_pyfunc(str(written.directory))
+        ScoringModel(load_package(written.directory))
 
 
 def test_a_missing_column_is_named(written: Package, table: pd.DataFrame) -> None:
     with pytest.raises(ContractViolationError, match=r"the table: 1 problem: \$\.ratio: missing"):
-        _load_pyfunc(str(written.directory)).predict(table.drop(columns="ratio"))
+        ScoringModel(load_package(written.directory)).predict(table.drop(columns="ratio"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
@@ -81,19 +79,6 @@ def test_another_packages_files_load_nothing(registry, people, package, version,
         _serve(registry, people, version=version, directory=tmp_path / "package")
 
 
-def test_mlflow_itself_can_load_and_score_the_version(registry, package, version, loans) -> None:
-    files = registry._model_files(NAME, version)
-    with warnings.catch_warnings():
-        # MLflow warns at the import of its pyfunc package of its own type hints, and that this environment lacks pins.
-        warnings.simplefilter("ignore")
-        import mlflow.pyfunc
-
-        model = mlflow.pyfunc.load_model(str(files._root))
-        scores = model.predict(loans.head(50)[["loanamt", "term", "mortg"]])
-    assert np.array_equal(scores, package.score_frame(loans.head(50)))
-    assert model.metadata.metadata == {"nbkit.package_digest": package.digest}
-
-
 def test_the_mlflow_model_states_its_columns_and_its_pins(registry, package, version) -> None:
     files = registry._model_files(NAME, version)
     described = yaml.safe_load(files.read("MLmodel"))
@@ -101,7 +86,7 @@ def test_the_mlflow_model_states_its_columns_and_its_pins(registry, package, ver
     assert '{"type": "double", "name": "loanamt", "required": true}' in signature
     assert '{"type": "double", "name": "term", "required": false}' in signature
     assert '{"type": "string", "name": "mortg", "required": true}' in signature
-    assert described["flavors"]["python_function"]["loader_module"] == "nbkit.package._pyfunc"
+    assert described["flavors"]["python_function"]["loader_module"] == "nbkit.lifecycle._pyfunc"
     pins = files.read("requirements.txt").decode().split()
     assert all("==" in pin for pin in pins)
     assert [pin for pin in pins if pin.startswith("mlflow==")]
