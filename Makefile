@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 # Small data and a shared machine: with more threads than free cores, gradient boosting spends its time waiting.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz bench-rationale clean
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz bench-rationale sweep-promotion clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ test: $(READY)  ## Run the tests; gates, audit, contract and package must be cov
 	$(BIN)/python -m pytest -q -n 2 --dist loadscope --cov --cov-report=
 	$(BIN)/coverage report --skip-covered --fail-under=100 \
 		--include="nbkit/gates/*,nbkit/audit/*,nbkit/contract/*,nbkit/package/*,nbkit/files.py"
+
+sweep-promotion: $(READY)  ## Kill a promotion before each of its writes, on SQLite and PostgreSQL
+	NBKIT_SWEEP=1 $(BIN)/python -m pytest -q tests/attacks/test_concurrency.py
 
 notebooks: $(READY)  ## Run the notebooks and compare their outputs
 	$(BIN)/python -m pytest -q --nbval-lax --nbval-sanitize-with setup.cfg notebooks

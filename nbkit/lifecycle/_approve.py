@@ -78,7 +78,7 @@ def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str
     table = gate(target, to=to, settings=settings, now=now)
     require_gates(table)
     name, version, stage = table.name, table.version, Stage(table.stage)
-    package = fetch(name, version=version, settings=settings)
+    package = table.package or fetch(name, version=version, settings=settings)
     submission = submission_of(name, version=version, package=package, settings=settings, now=now)
     signer = signing_key(settings, key=key)
     approver = trusted(signer.key_id, role=Role.APPROVER, settings=settings, now=now).owner

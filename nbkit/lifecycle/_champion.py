@@ -45,8 +45,10 @@ def fetch(name: str, *, version: int, settings: Settings) -> Package:
     return package
 
 
-def verify_version(name: str, *, version: int, stage: Stage, settings: Settings, now: datetime) -> Verified:
-    """Load a version for a stage and verify files and evidence.
+def verify_version(
+    name: str, *, version: int, stage: Stage, settings: Settings, now: datetime, package: Package | None = None
+) -> Verified:
+    """Load a version for a stage and verify files and evidence; a package that was fetched already is taken as it is.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def verify_version(name: str, *, version: int, stage: Stage, settings: Settings,
         raise EvidenceError(
             f"{name}@{version}: no evidence for {stage}", next_step=f"nbkit gate {name}@{version} --to {stage}"
         )
-    package = fetch(name, version=version, settings=settings)
+    package = package or fetch(name, version=version, settings=settings)
     statement = verify_evidence(
         envelope,
         trust=TrustStore.load(settings.trust_file),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbkit.contract import Stage
@@ -35,6 +35,7 @@ class GateTable(Result):
     contract_digest: str = ""
     submitter: str = ""
     waivers: tuple[Mapping[str, object], ...] = ()
+    package: Package | None = field(default=None, repr=False)
 
     @property
     def succeeded(self) -> bool:
@@ -171,6 +172,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         contract_digest=package.contract.digest,
         submitter=submission.submitter.owner,
         waivers=waivers,
+        package=package,
     )
 
 

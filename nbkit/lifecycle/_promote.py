@@ -34,7 +34,7 @@ def promote(target: str, *, to: str, settings: Settings, now: datetime, key: str
     table = gate(f"{name}@{version}", to=to, settings=settings, now=now)
     require_gates(table)
     stage = Stage(table.stage)
-    package = fetch(name, version=version, settings=settings)
+    package = table.package or fetch(name, version=version, settings=settings)
     envelope = being_approved(table, settings=settings, now=now)
     if envelope is None:
         raise RefusedError(

@@ -36,7 +36,7 @@ def standing_gates(
         name,
         version=version,
         stage=stage,
-        contract=package.contract,
+        package=package,
         champion=champion,
         settings=settings,
         now=now,
@@ -76,12 +76,13 @@ def _path(
     *,
     version: int,
     stage: Stage,
-    contract: Contract,
+    package: Package,
     champion: int | None,
     settings: Settings,
     now: datetime,
 ) -> GateResult | None:
     """Ask for the evidence of the stage before; it asked for the one before that."""
+    contract = package.contract
     needed = stages_to_pass(contract, to=stage, beside_champion=champion is not None)
     if not needed:
         return None
@@ -95,7 +96,7 @@ def _path(
             gate="path", verdict=Verdict.FAIL, reason=reason, next_step="correct rollout.path in contract.yaml"
         )
     try:
-        verify_version(name, version=version, stage=before, settings=settings, now=now)
+        verify_version(name, version=version, stage=before, settings=settings, now=now, package=package)
     except (EvidenceError, TamperedPackageError) as error:
         step = f"nbkit promote {name}@{version} --to {before}"
         return GateResult(gate="path", verdict=Verdict.FAIL, reason=str(error), next_step=step)

@@ -10,7 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbkit.registry import Registry
+import pytest
+
+from nbkit import lifecycle
+from nbkit.errors import RefusedError
+from nbkit.lifecycle._champion import verified_champion
+from nbkit.registry import Action, Registry
 
 if TYPE_CHECKING:
     from tests.attacks.conftest import World
@@ -118,6 +123,10 @@ KILLED_AFTER = ("delete_model_version_tag", "set_model_version_tag nbkit.gate", 
 
 @pytest.mark.parametrize("point", [*KILLED_BEFORE, *KILLED_AFTER])
 def test_a_promotion_that_is_killed_is_before_or_after(world: World, point: str, tmp_path: Path) -> None:
+    # Every other one on each store; all on both: make sweep-promotion.
+    on_postgresql = world.settings.tracking_uri.startswith("postgresql")
+    if not os.environ.get("NBKIT_SWEEP") and [*KILLED_BEFORE, *KILLED_AFTER].index(point) % 2 != on_postgresql:
+        pytest.skip("in make sweep-promotion")
     before = world.sync().version
     version = world.climb(world.register(), to="staging")
     world.approve(version, to="production")
