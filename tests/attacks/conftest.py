@@ -131,7 +131,8 @@ class World:
         champion = {"champion": self.champion_facts()}
         said = {"package_digest": self.package.digest, "facts": self.facts | champion | facts}
         build.evaluation.write_text(json.dumps(said))
-        build.rationale.write_text(json.dumps({"package_digest": self.package.digest, "missing": [], "stale": []}))
+        written = {"format": 2, "package_digest": self.package.digest, "missing": [], "stale": [], "explanation": {}}
+        build.rationale.write_text(json.dumps(written))
         (build.directory / "rationale.md").write_text("Passes.")
         return lifecycle.register(use_case, settings=self.settings, now=now(), run_id=run).version
 
