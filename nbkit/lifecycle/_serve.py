@@ -18,7 +18,7 @@ from nbkit.lifecycle._decided import DecidedRegistry
 from nbkit.lifecycle._keys import ledger_key
 from nbkit.lifecycle._prove import ledger_path
 from nbkit.lifecycle._registry_audit import DriftWatch
-from nbkit.registry import MEMORY_FILE, Memory, Registry, TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, TrustStore
 from nbkit.route import RouteTable
 from nbkit.serve import PackageStore, SyncResult, sync_model
 from nbkit.settings import Settings
