@@ -72,6 +72,19 @@ bench-startup: $(READY)  ## import nbkit and nbkit --help against their parts
 bench-reasons: $(READY)  ## The reasons of one declined row against shap, LightGBM and XGBoost
 	$(BIN)/python -P benchmarks/reasons.py  # -P: benchmarks/packaging.py is not the package that shap imports
 
+.PHONY: bench-bootstrap bench-evaluate sweep-coverage sweep-millions
+bench-bootstrap: $(READY)  ## Paired bootstrap of two versions against a loop over scikit-learn
+	$(BIN)/python benchmarks/bootstrap.py
+
+bench-evaluate: $(READY)  ## The evaluation of 100,000 cases against mlflow.models.evaluate
+	$(BIN)/python benchmarks/evaluate.py
+
+sweep-coverage: $(READY)  ## How often intervals hold the truth, and what the regression gate blocks (about 10 minutes)
+	$(BIN)/python benchmarks/coverage.py
+
+sweep-millions: $(READY)  ## The whole evaluation of ten million cases, with its peak of memory
+	$(BIN)/python benchmarks/millions.py
+
 bench-serve: $(READY)  ## The scoring service against mlflow models serve, MLServer, BentoML and FastAPI (makes their environments)
 	$(BIN)/python benchmarks/serving/run.py
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from nbkit.contract._types import Block, Money, Outcome, RelativePath, Score, Share
+from nbkit.contract._types import Block, Money, Name, Outcome, RelativePath, Score, Share
 
 
 class Thresholds(Block):
@@ -28,6 +28,12 @@ class CostRow(Block):
 
     positive: Money = Field(description="the label is the positive class")
     negative: Money = Field(description="the label is not the positive class")
+    positive_per: dict[str, Money] = Field(
+        default_factory=dict, description="added to it: money for each unit of an input, by the input's name"
+    )
+    negative_per: dict[str, Money] = Field(
+        default_factory=dict, description="added to it: money for each unit of an input, by the input's name"
+    )
 
 
 class Costs(Block):
@@ -37,6 +43,20 @@ class Costs(Block):
     approve: CostRow
     refer: CostRow
     decline: CostRow
+    function: Name | None = Field(
+        default=None, description="added to all of it: an installed function, by its entry point under nbkit.costs"
+    )
+
+    @property
+    def constant(self) -> bool:
+        """Whether every decision loses the same whatever the row is."""
+        return self.function is None and not self.followed
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The inputs that amounts follow, each once."""
+        rows = (self.approve, self.refer, self.decline)
+        return tuple(dict.fromkeys(name for row in rows for name in (*row.positive_per, *row.negative_per)))
 
 
 class DecisionBlock(Block):

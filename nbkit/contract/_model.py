@@ -84,6 +84,7 @@ class Contract(Block):
         ]
         unknown = [name for name in self.evaluate.slices if name not in names and name not in protected]
         problems += [f"evaluate.slices: {name!r} is neither an input nor protected" for name in unknown]
+        problems += self._cost_problems()
         shown = self.explain.slices or ()
         outside = [name for name in shown if name not in self.evaluate.slices]
         problems += [f"explain.slices: {name!r} is not among evaluate.slices" for name in outside]
@@ -94,6 +95,22 @@ class Contract(Block):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _cost_problems(self) -> list[str]:
+        """Say which amounts follow something that cannot be counted on in every row."""
+        columns = {column.name: column for column in self.inputs}
+        problems = []
+        for name in self.decision.costs.followed:
+            column = columns.get(name)
+            if column is None:
+                problems.append(f"decision.costs: {name!r} is not an input")
+            elif column.type not in ("number", "integer") or column.nullable:
+                problems.append(f"decision.costs: {name!r} must be a number that is never null")
+            elif column.minimum is None or column.minimum < 0:
+                problems.append(
+                    f"decision.costs: {name!r} needs a minimum of at least 0, because money lost is never below 0"
+                )
+        return problems
 
     @property
     def digest(self) -> str:

@@ -23,9 +23,10 @@ from nbkit.evaluate._contenders import (
     by_scores,
     contend,
 )
+from nbkit.evaluate._costs import cost_functions, money_of
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
-from nbkit.evaluate._evaluate import evaluate_package, judge_cases
+from nbkit.evaluate._evaluate import case_money, evaluate_package, judge_cases
 from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
@@ -42,7 +43,7 @@ from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
 from nbkit.evaluate._search import FoundSlice, SliceSearch
 from nbkit.evaluate._slices import SliceResult
 from nbkit.evaluate._split import Split, split
-from nbkit.evaluate._threshold import ThresholdChoice, choose_thresholds
+from nbkit.evaluate._threshold import GroupLimit, ThresholdChoice, choose_thresholds, group_limits
 
 __all__ = [
     "MOST_RECORDED",
@@ -69,6 +70,7 @@ __all__ = [
     "FoundSlice",
     "GoldenCase",
     "GoldenResult",
+    "GroupLimit",
     "GroupMeasure",
     "GroupResult",
     "HistogramBin",
@@ -93,16 +95,19 @@ __all__ = [
     "behaviour_results",
     "by_answers",
     "by_scores",
+    "case_money",
     "case_set_references",
     "choose_thresholds",
     "compare_records",
     "contend",
+    "cost_functions",
     "evaluate_package",
     "find_alternatives",
     "find_leaks",
     "find_split_leaks",
     "freeze_cases",
     "freeze_rows",
+    "group_limits",
     "impact_ratio",
     "judge_cases",
     "load_behaviours",
@@ -110,6 +115,7 @@ __all__ = [
     "load_expectations",
     "load_golden",
     "mcnemar",
+    "money_of",
     "read_expectations",
     "refuse_leaks",
     "refuse_split_leaks",

@@ -16,7 +16,7 @@ from nbkit.evaluate._delong import Estimate, auc_loss
 from nbkit.evaluate._flips import changes_of, flips_of, mcnemar, total_of
 from nbkit.evaluate._metrics import Judged, Terms, log_losses, squared_errors
 from nbkit.evaluate._resample import Ordered, figures_of, resample, resample_count
-from nbkit.evaluate._verdict import Margins, adjust, judge_slice, rule, with_need
+from nbkit.evaluate._verdict import Margins, judge_all
 
 _PAIRED_DELONG = "paired DeLong, Student's t"
 _PAIRED_T = "paired bootstrap standard error, exact for a mean; Student's t"
@@ -136,18 +136,10 @@ def compare(
         cost=limits.cost_margin * float(theirs.costs.mean()),
         level=limits.false_block_level,
     )
-    pairs = [_area_and_cost(challenger, theirs, inside=inside, terms=terms) for _, inside in slices]
-    overall, on_slices = adjust(
-        [one for one in _area_and_cost(challenger, theirs, inside=None, terms=terms) if one is not None],
-        [one for pair in pairs for one in pair if one is not None],
-    )
-    overall = [with_need(one, margins=margins) for one in overall]
-    left = iter([with_need(one, margins=margins) for one in on_slices])
-    judged = tuple(
-        judge_slice(next(left) if area is not None else None, next(left), margins=margins) for area, _ in pairs
-    )
+    on_slices = [(name, area_and_cost(challenger, theirs, inside=inside, terms=terms)) for name, inside in slices]
+    judgement = judge_all(area_and_cost(challenger, theirs, inside=None, terms=terms), on_slices, margins=margins)
+    overall, judged, ruling = judgement.overall, judgement.slices, judgement.ruling
     names = [name for name, _ in slices]
-    ruling = rule(overall, list(zip(names, judged, strict=True)), margins=margins)
     ours_wrong, theirs_wrong = (wrong_of(one.decisions, one.labels) for one in (challenger, theirs))
     newly_wrong, newly_right = ours_wrong & ~theirs_wrong, theirs_wrong & ~ours_wrong
     area, money = (_estimate(one) for one in overall)
@@ -170,7 +162,7 @@ def compare(
         worst_slice=_worst_slice(names, judged),
         golden_newly_failed=tuple(case for case in golden_failed if case in champion.golden_passed),
         false_block_level=limits.false_block_level,
-        judged=sum(one.p_worse is not None for one in (*overall, *on_slices)),
+        judged=judgement.questions,
         n_that_would_tell=ruling.n_that_would_tell,
     ), judged
 
@@ -195,9 +187,10 @@ def other_differences(
     return tuple(found)
 
 
-def _area_and_cost(
+def area_and_cost(
     challenger: Judged, champion: Judged, *, inside: NDArray[np.bool_] | None, terms: Terms
 ) -> tuple[Difference | None, Difference]:
+    """Compare ranking and cost on all cases, or on those inside a slice; no ranking where a label is absent."""
     part = slice(None) if inside is None else inside
     labels, area = challenger.labels[part], None
     if 0 < labels.sum() < len(labels):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nbkit.contract import Costs, RowCheck, Thresholds
+from nbkit.contract import RowCheck, Thresholds
 from nbkit.errors import EvaluationError
 from nbkit.evaluate._bootstrap import mean_difference, mean_estimate, wilson
 from nbkit.evaluate._cases import CaseSet
 from nbkit.evaluate._decide import APPROVE, DECISIONS, DECLINE, REFER, costs_of, decisions_of, wrong_of
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
+from nbkit.evaluate._draws import Floats
 from nbkit.evaluate._metrics import Judged
 
 Answer = Callable[[Mapping[str, float | str | None]], str | None]
@@ -215,12 +216,12 @@ def contend(
     *,
     name: str,
     digest: str,
-    costs: Costs,
+    money: Floats,
     confidence: float,
     resamples: int,
     rng: np.random.Generator,
 ) -> tuple[ContenderResult, ...]:
-    """Put a version and everything else that could decide into one table."""
+    """Put a version and everything else that could decide into one table; ``money`` has a column for each decision."""
     own = Contender(name=name, kind="version", decisions=judged.decisions, scores=judged.scores, digest=digest)
     found = []
     for one in (own, *contenders):
@@ -230,7 +231,7 @@ def contend(
             )
         # Somebody has to look at what is not answered.
         answered = np.where(one.decisions < 0, REFER, one.decisions)
-        money = judged.costs if one is own else costs_of(answered, judged.labels, costs=costs)
+        lost = judged.costs if one is own else costs_of(answered, money)
         ranking = one.scores if one.scores is not None else answered.astype(np.float64)
         ranks = len(np.unique(ranking)) > 1
         shares = [
@@ -246,14 +247,14 @@ def contend(
                 kind=one.kind,
                 digest=one.digest,
                 auc=auc_estimate(ranking, judged.labels, confidence=confidence) if ranks else None,
-                cost=mean_estimate(money, confidence=confidence, resamples=resamples, rng=rng)[0],
+                cost=mean_estimate(lost, confidence=confidence, resamples=resamples, rng=rng)[0],
                 approved=shares[0],
                 referred=shares[1],
                 declined=shares[2],
                 unanswered=int((one.decisions < 0).sum()),
                 wrong=int(wrong_of(answered, judged.labels).sum()),
                 auc_difference=difference,
-                cost_difference=None if one is own else mean_difference(money - judged.costs, confidence=confidence)[0],
+                cost_difference=None if one is own else mean_difference(lost - judged.costs, confidence=confidence)[0],
                 note=one.note,
             )
         )

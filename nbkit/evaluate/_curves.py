@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.contract import Costs, Thresholds
+from nbkit.contract import Thresholds
 from nbkit.evaluate._bootstrap import wilson
 from nbkit.evaluate._calibration import calibration_edges
-from nbkit.evaluate._decide import DECISIONS
+from nbkit.evaluate._decide import APPROVE, DECISIONS, DECLINE, REFER
 from nbkit.evaluate._delong import Estimate
 from nbkit.evaluate._draws import Floats
 from nbkit.evaluate._resample import Ordered
@@ -125,13 +125,13 @@ def curves_of(
     labels: NDArray[np.bool_],
     *,
     thresholds: Thresholds,
-    costs: Costs,
+    money: Floats,
     review_capacity: float,
     confidence: float,
 ) -> Curves:
     """Compute every curve."""
     ordered = Ordered.of(scores, labels)
-    decline, refer = _cost_curves(ordered, thresholds=thresholds, costs=costs)
+    decline, refer = _cost_curves(ordered, thresholds=thresholds, money=money[ordered.order])
     within_decline = [t for t, _ in decline if _referred(scores, thresholds.refer, t) <= review_capacity]
     within_refer = [t for t, _ in refer if _referred(scores, t, thresholds.decline) <= review_capacity]
     return Curves(
@@ -192,28 +192,25 @@ def _histogram(scores: Floats, labels: NDArray[np.bool_]) -> tuple[HistogramBin,
     )
 
 
-def _cost_curves(ordered: Ordered, *, thresholds: Thresholds, costs: Costs) -> tuple[Points, Points]:
+def _cost_curves(ordered: Ordered, *, thresholds: Thresholds, money: Floats) -> tuple[Points, Points]:
     grid = np.linspace(0, 1, _POINTS + 1)
     decline_grid = np.unique(np.append(grid, thresholds.decline))
     refer_grid = np.unique(np.append(grid[grid <= thresholds.decline], [thresholds.refer, thresholds.decline]))
+    sums = np.concatenate([np.zeros((1, len(DECISIONS))), np.cumsum(money, axis=0)])
     fixed_refer = np.minimum(thresholds.refer, decline_grid)
-    decline = _mean_costs(ordered, refer=fixed_refer, decline=decline_grid, costs=costs)
-    refer = _mean_costs(ordered, refer=refer_grid, decline=np.full_like(refer_grid, thresholds.decline), costs=costs)
+    decline = _mean_costs(ordered, refer=fixed_refer, decline=decline_grid, sums=sums)
+    refer = _mean_costs(ordered, refer=refer_grid, decline=np.full_like(refer_grid, thresholds.decline), sums=sums)
     pairs = ((decline_grid, decline), (refer_grid, refer))
     first, second = (tuple((float(t), float(c)) for t, c in zip(x, y, strict=True)) for x, y in pairs)
     return first, second
 
 
-def _mean_costs(ordered: Ordered, *, refer: Floats, decline: Floats, costs: Costs) -> Floats:
-    def sums(threshold: Floats) -> Floats:
-        """Count positives and negatives at or above each threshold."""
-        reached = np.searchsorted(-ordered.scores, -threshold, side="right")
-        positives = np.concatenate([[0.0], np.cumsum(ordered.labels)])[reached]
-        return np.stack([positives, reached - positives])
-
-    everyone = np.array([[ordered.labels.sum()], [len(ordered.labels) - ordered.labels.sum()]])
-    declined, held = sums(decline), sums(refer)
-    total = np.zeros(len(refer))
-    for count, row in ((declined, costs.decline), (held - declined, costs.refer), (everyone - held, costs.approve)):
-        total += count[0] * float(row.positive) + count[1] * float(row.negative)
+def _mean_costs(ordered: Ordered, *, refer: Floats, decline: Floats, sums: Floats) -> Floats:
+    """Return the cost per case at each pair of thresholds; ``sums`` has what the first cases lose by each decision."""
+    declined, held = (np.searchsorted(-ordered.scores, -threshold, side="right") for threshold in (decline, refer))
+    total: Floats = (
+        sums[declined, DECLINE]
+        + (sums[held, REFER] - sums[declined, REFER])
+        + (sums[-1, APPROVE] - sums[held, APPROVE])
+    )
     return total / len(ordered.scores)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.contract import Contract, Costs, Thresholds
+from nbkit.contract import Contract, Thresholds
 from nbkit.records import Decision
 
 APPROVE, REFER, DECLINE = 0, 1, 2
@@ -45,12 +45,9 @@ def decisions_of(scores: NDArray[np.float64], *, thresholds: Thresholds) -> NDAr
     return (scores >= thresholds.refer).astype(np.int64) + (scores >= thresholds.decline)
 
 
-def costs_of(decisions: NDArray[np.int64], labels: NDArray[np.bool_], *, costs: Costs) -> NDArray[np.float64]:
-    """Return the money that each decision loses, given what turned out true."""
-    matrix = np.array(
-        [[float(row.negative), float(row.positive)] for row in (costs.approve, costs.refer, costs.decline)]
-    )
-    found: NDArray[np.float64] = matrix[decisions, labels.astype(np.int64)]
+def costs_of(decisions: NDArray[np.int64], money: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the money that each decision loses; ``money`` has a column for each decision."""
+    found: NDArray[np.float64] = money[np.arange(len(decisions)), decisions]
     return found
 
 

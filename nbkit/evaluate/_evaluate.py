@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from nbkit.evaluate._cases import CaseSet
 from nbkit.evaluate._champion import ChampionComparison, Opponent, compare, not_comparable
 from nbkit.evaluate._comparison import SliceComparison
 from nbkit.evaluate._contenders import Contender, contend
+from nbkit.evaluate._costs import money_of
 from nbkit.evaluate._curves import confusion_of, curves_of
 from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
 from nbkit.evaluate._draws import Floats
@@ -24,6 +26,7 @@ from nbkit.evaluate._golden import GoldenCase
 from nbkit.evaluate._golden_check import golden_results
 from nbkit.evaluate._metrics import Judged, Terms, measure
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult
+from nbkit.evaluate._search import search_slices
 from nbkit.evaluate._slices import parts_of, slice_results
 
 _SHOWN_IDS = 5
@@ -96,7 +99,8 @@ def evaluate_package(
     _check_cases(cases, contract=contract)
     terms = Terms.of(contract)
     tell(0.0, "scoring the cases")
-    judged = _judge(package, cases, costs_from=contract)
+    money = case_money(cases, contract=contract)
+    judged = _judge(package, cases, money=money)
     metrics = measure(judged, terms=terms, rng=rng, step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
     tell(0.6, "golden cases")
     answers = golden_results(package, golden, decide=decide)
@@ -104,13 +108,16 @@ def evaluate_package(
     held = behaviour_results(package, behaviours, cases=cases)
     tell(0.7, "champion")
     parts = parts_of(cases.frame, columns=contract.evaluate.slices)
-    against, on_slices = None, tuple[SliceComparison | None, ...]([None] * len(parts))
+    against, theirs, on_slices = None, None, tuple[SliceComparison | None, ...]([None] * len(parts))
     if champion is not None and champion_version is not None:
         failed = tuple(case.id for case in answers if case.problem)
-        opponent = _opponent(champion, cases=cases, contract=contract, version=champion_version, golden=golden)
+        opponent = _opponent(
+            champion, cases=cases, contract=contract, version=champion_version, golden=golden, money=money
+        )
         if isinstance(opponent, ChampionComparison):
             against = opponent
         else:
+            theirs = opponent.judged
             against, on_slices = compare(
                 judged,
                 opponent,
@@ -130,10 +137,19 @@ def evaluate_package(
         contenders,
         name="this version",
         digest=package.digest,
-        costs=contract.decision.costs,
+        money=money,
         confidence=terms.confidence,
         resamples=terms.resamples,
         rng=rng,
+    )
+    search = search_slices(
+        judged,
+        cases.frame,
+        columns=[*(column.name for column in contract.inputs), *(column.name for column in contract.protected)],
+        champion=theirs,
+        depth=contract.evaluate.search_depth,
+        minimum=contract.evaluate.minimum_slice,
+        confidence=terms.confidence,
     )
     fairness = fairness_of(
         judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=terms.confidence
@@ -164,7 +180,7 @@ def evaluate_package(
             judged.scores,
             judged.labels,
             thresholds=package.thresholds,
-            costs=contract.decision.costs,
+            money=money,
             review_capacity=contract.decision.review_capacity,
             confidence=terms.confidence,
         ),
@@ -174,6 +190,7 @@ def evaluate_package(
         impact_ratio_floor=contract.fairness.impact_ratio_floor,
         fairness=fairness,
         disparities=disparities_of(judged, cases.frame, contract=contract),
+        search=search,
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
         behaviours=held,
         unfrozen=tuple(unfrozen),
@@ -209,7 +226,7 @@ def judge_cases(package: Scored, *, cases: CaseSet) -> CaseRecord:
         case_set=cases.digest,
         package_digest=package.digest,
         ids=tuple(str(found) for found in cases.ids),
-        judged=_judge(package, cases, costs_from=package.contract),
+        judged=_judge(package, cases, money=case_money(cases, contract=package.contract)),
     )
 
 
@@ -238,12 +255,36 @@ def _check_cases(cases: CaseSet, *, contract: Contract) -> None:
         )
 
 
-def _judge(package: Scored, cases: CaseSet, *, costs_from: Contract) -> Judged:
+def case_money(cases: CaseSet, *, contract: Contract) -> Floats:
+    """Return what each decision on each case loses, by the cost matrix of the contract.
+
+    Parameters
+    ----------
+    cases : CaseSet
+        The frozen cases.
+    contract : Contract
+        Its ``decision.costs``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (cases, 3): approve, refer, decline.
+
+    Raises
+    ------
+    EvaluationError
+        An amount is missing, not finite or below 0.
+    """
+    columns = cast("Mapping[str, Sequence[object]]", cases.frame[[column.name for column in contract.inputs]])
+    return money_of(contract.decision.costs, labels=cases.labels, columns=columns)
+
+
+def _judge(package: Scored, cases: CaseSet, *, money: Floats) -> Judged:
     scores = scores_of(package, cases)
     _check_scores(scores, cases=cases)
     decisions = decisions_of(scores, thresholds=package.thresholds)
-    money = costs_of(decisions, cases.labels, costs=costs_from.decision.costs)
-    return Judged(scores=scores, labels=cases.labels, decisions=decisions, costs=money)
+    costs = costs_of(decisions, money)
+    return Judged(scores=scores, labels=cases.labels, decisions=decisions, costs=costs)
 
 
 def _check_scores(scores: Floats, *, cases: CaseSet) -> None:
@@ -259,13 +300,13 @@ def _check_scores(scores: Floats, *, cases: CaseSet) -> None:
 
 
 def _opponent(
-    champion: Scored, *, cases: CaseSet, contract: Contract, version: int, golden: Sequence[GoldenCase]
+    champion: Scored, *, cases: CaseSet, contract: Contract, version: int, golden: Sequence[GoldenCase], money: Floats
 ) -> Opponent | ChampionComparison:
     """Score the champion on the same cases, or say why that cannot be."""
     reason = _not_comparable_because(champion.contract, contract=contract, cases=cases)
     if not reason:
         try:
-            judged = _judge(champion, cases, costs_from=contract)
+            judged = _judge(champion, cases, money=money)
             passed = [case.id for case in golden_results(champion, golden, decide=None) if not case.problem]
         except (EvaluationError, PackageError, ContractViolationError) as error:
             reason = f"it cannot score these cases: {error}"

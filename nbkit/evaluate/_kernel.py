@@ -117,3 +117,18 @@ def resample(
             for i in range(cases):
                 total += weight[i] * values[column, i]
             means[number, column] = total / cases
+
+
+@compiled
+def add_cells(
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    width: int,
+    values: NDArray[np.float64],
+    sums: NDArray[np.float64],
+) -> None:
+    """Add up every column of ``values`` in cell ``first * width + second``."""
+    for i in range(len(first)):
+        cell = first[i] * width + second[i]
+        for column in range(values.shape[1]):
+            sums[cell, column] += values[i, column]

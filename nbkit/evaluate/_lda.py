@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from nbkit.contract import Contract, Thresholds
 from nbkit.errors import EvaluationError
 from nbkit.evaluate._bootstrap import mean_difference
+from nbkit.evaluate._costs import money_of
 from nbkit.evaluate._decide import APPROVE, costs_of, decisions_of
 from nbkit.evaluate._delong import Estimate, auc
 from nbkit.evaluate._draws import Floats
@@ -182,7 +183,8 @@ class _Judge:
     def _entry(self, candidate: LdaCandidate, scores: Floats, *, more: float) -> LdaEntry:
         rows, contract = self._rows, self._contract
         decisions = self._decisions(scores, more=more)
-        money = costs_of(decisions, rows.labels, costs=contract.decision.costs)
+        amounts = money_of(contract.decision.costs, labels=rows.labels, columns=self._columns(rows.frame))
+        money = costs_of(decisions, amounts)
         approved = decisions == APPROVE
         present = self._present is None
         if self._present is None:
@@ -210,6 +212,12 @@ class _Judge:
             reason=reason,
         )
 
+    def _columns(self, frame: pd.DataFrame) -> dict[str, list[object]]:
+        """Return the inputs that amounts of the cost matrix may follow."""
+        costs = self._contract.decision.costs
+        wanted = costs.followed if costs.function is None else [column.name for column in self._contract.inputs]
+        return {name: frame[name].tolist() for name in wanted}
+
     def _decisions(self, scores: Floats, *, more: float) -> NDArray[np.int64]:
         """Decide each fold by thresholds that the other folds chose."""
         rows, block = self._rows, self._contract.decision
@@ -224,6 +232,7 @@ class _Judge:
                     rows.labels[~inside],
                     costs=block.costs,
                     review_capacity=block.review_capacity,
+                    columns=self._columns(rows.frame[~inside]),
                 ).thresholds
             if more:
                 share = min(1.0, float((scores[~inside] < chosen.refer).mean()) + more)

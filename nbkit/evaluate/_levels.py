@@ -11,26 +11,36 @@ from numpy.typing import NDArray
 
 # A numeric column with more different values than this is cut at its quartiles.
 _MOST_LEVELS = 6
+_LOOK = 1000
 _MISSING = "missing"
 
 
 def levels_of(values: pd.Series) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the names of the slices and the slice of every row; each row is in exactly one."""
     numeric = pd.api.types.is_numeric_dtype(values)
-    codes, different = pd.factorize(values, sort=False)
-    if numeric and len(different) > _MOST_LEVELS:
+    # Most numbers have many values, and the first few cases show it.
+    many = numeric and values.iloc[:_LOOK].nunique() > _MOST_LEVELS
+    names, found = None, np.zeros(0, dtype=np.int64)
+    if not many:
+        names, found = _different(values, most=_MOST_LEVELS if numeric else None)
+    if names is None:
         names, found = _ranges(values.to_numpy(dtype=np.float64))
-    else:
-        order = sorted(range(len(different)), key=lambda i: different[i])
-        place = np.empty(len(different) + 1, dtype=np.int64)
-        place[order] = np.arange(len(different))
-        place[-1] = -1
-        found = place[codes]
-        names = [f"{different[i]:g}" if isinstance(different[i], float) else str(different[i]) for i in order]
     if (found < 0).any():
         found = np.where(found < 0, len(names), found)
         names = [*names, _MISSING]
     return tuple(names), found
+
+
+def _different(values: pd.Series, *, most: int | None) -> tuple[list[str] | None, NDArray[np.int64]]:
+    """Return a slice for each different value, in order; none where there are more than ``most``."""
+    codes, different = pd.factorize(values, sort=False)
+    if most is not None and len(different) > most:
+        return None, codes
+    order = sorted(range(len(different)), key=lambda i: different[i])
+    place = np.full(len(different) + 1, -1, dtype=np.int64)
+    place[order] = np.arange(len(different))
+    names = [f"{different[i]:g}" if isinstance(different[i], float) else str(different[i]) for i in order]
+    return names, place[codes]
 
 
 def masks_of(values: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:

@@ -15,7 +15,7 @@ FIGURES = ("auc", "average_precision", "ks", "recall_at_fpr", "precision_at_capa
 # Below so many drawn cases, loading the compiled loop takes longer than NumPy.
 _FEWEST_COMPILED = 10_000_000
 # Beyond so many drawn cases fewer resamples are drawn (but never fewer than _FEWEST_RESAMPLES).
-_MOST_DRAWN = 50_000_000
+_MOST_DRAWN = 20_000_000
 _FEWEST_RESAMPLES = 200
 # Drawn cases between two reports of progress.
 _STEP = 20_000_000

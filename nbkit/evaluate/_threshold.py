@@ -6,23 +6,41 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from nbkit.contract import CostRow, Costs, Thresholds
+from nbkit.contract import Contract, Costs, Thresholds
 from nbkit.errors import EvaluationError
+from nbkit.evaluate._costs import money_of
+from nbkit.evaluate._prices import Amounts, Matrix, Prices, Ranked, Split
 
 # More points than this do not show in a curve a few hundred pixels wide.
 _CURVE_POINTS = 200
-_SHIFTS = (Decimal("0.8"), Decimal("1.2"))
-_CENTS = Decimal("0.0001")
-# Sums of money over all rows must not be rounded before they are compared.
-_DIGITS = 60
-_INT64_HALF = 2**62
 # 0.29 * 100 is 28.999999999999996: a capacity of 29 rows is meant.
 _ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupLimit:
+    """How many rows of a group must be approved, beside those of its reference group.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``race black``.
+    group, reference : numpy.ndarray
+        Which rows belong to each, shape (n,), bool.
+    floor : float
+        Lowest approval rate of the group over that of the reference group.
+    """
+
+    name: str
+    group: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+    floor: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,43 +58,29 @@ class ThresholdChoice:
     plus_minus_20 : dict
         For every entry of the cost matrix, 20 % lower and higher: the thresholds that would be chosen then, and what
         the present choice would cost more per row.
+    limited_by : tuple of str
+        Groups whose floor excludes a cheaper choice; empty when none does.
+    cost_of_limits : Decimal
+        Per row, what the floors cost more than the cheapest choice without them.
     """
 
     thresholds: Thresholds
     expected_cost: Decimal
     curve: tuple[tuple[float, Decimal], ...]
     plus_minus_20: Mapping[str, Mapping[str, str]]
+    limited_by: tuple[str, ...] = ()
+    cost_of_limits: Decimal = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ranked:
-    """Rows in groups of equal score, best to decline first; entry k of each sum covers the first k groups."""
-
-    scores: list[float]
-    rows: list[int]
-    positives: list[int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Split:
-    """Total cost when the first k groups are declined and those up to j are referred: f(k) + g(j) + constant."""
-
-    declining: list[int]
-    referring: list[int]
-    constant: int
-    unit: Decimal
-    rows: int
-
-    def per_row(self, declined: int, held: int) -> Decimal:
-        return self.money(self.declining[declined] + self.referring[held] + self.constant)
-
-    def money(self, total: int) -> Decimal:
-        with localcontext() as context:
-            context.prec = _DIGITS
-            return (Decimal(total) * self.unit / self.rows).quantize(_CENTS)
-
-
-def choose_thresholds(scores: ArrayLike, labels: ArrayLike, *, costs: Costs, review_capacity: float) -> ThresholdChoice:
+def choose_thresholds(
+    scores: ArrayLike,
+    labels: ArrayLike,
+    *,
+    costs: Costs,
+    review_capacity: float,
+    columns: Mapping[str, Sequence[object]] | None = None,
+    limits: Sequence[GroupLimit] = (),
+) -> ThresholdChoice:
     """Find the two thresholds of lowest expected cost such that people can review what is referred.
 
     The search is exact over all pairs of cuts between different scores, in O(n log n). Among equally cheap pairs the
@@ -92,6 +96,10 @@ def choose_thresholds(scores: ArrayLike, labels: ArrayLike, *, costs: Costs, rev
         Money lost per decision and label.
     review_capacity : float
         Largest share of rows that may be referred, 0..1.
+    columns : mapping or None
+        The rows' inputs; needed where an amount follows a column or a function.
+    limits : sequence of GroupLimit
+        Approval rates that must hold on these rows. Both thresholds are the same for everyone.
 
     Returns
     -------
@@ -101,7 +109,8 @@ def choose_thresholds(scores: ArrayLike, labels: ArrayLike, *, costs: Costs, rev
     Raises
     ------
     EvaluationError
-        No rows, lengths differ, a score is missing or outside 0..1, or all labels are the same.
+        No rows, lengths differ, a score is missing or outside 0..1, all labels are the same, an amount cannot be
+        computed, or no pair of thresholds keeps the limits.
 
     Examples
     --------
@@ -115,23 +124,76 @@ def choose_thresholds(scores: ArrayLike, labels: ArrayLike, *, costs: Costs, rev
     """
     if not 0 <= review_capacity <= 1:
         raise EvaluationError(f"review_capacity: expected 0..1, got {review_capacity!r}")
-    ranked = _rank(*check_scores(scores, labels, place="thresholds"))
+    found, truth = check_scores(scores, labels, place="thresholds")
+    ranked = Ranked.of(found, truth)
+    prices = _prices(costs, labels=truth, columns=columns)
     capacity = math.floor(review_capacity * ranked.rows[-1] + _ROUNDING)
-    split = _split(ranked, costs=costs)
-    cut = _best(ranked, split, capacity=capacity)
+    allowed = [_allowed(ranked, limit) for limit in limits]
+    split, everywhere = prices.split(ranked), [all(column) for column in zip(*allowed, strict=True)] or None
+    cut = _best(ranked, split, capacity=capacity, allowed=everywhere)
+    free = _best(ranked, split, capacity=capacity, allowed=None)
     shifted: dict[str, Mapping[str, str]] = {}
-    for name, other in _shifted(costs):
-        then = _split(ranked, costs=other)
-        best = _best(ranked, then, capacity=capacity)
+    for name, other in prices.shifted():
+        then = other.split(ranked)
+        best = _best(ranked, then, capacity=capacity, allowed=everywhere)
         chosen = _thresholds(ranked, best)
         regret = then.per_row(*cut) - then.per_row(*best)
         shifted[name] = {"refer": repr(chosen.refer), "decline": repr(chosen.decline), "regret": str(regret)}
     return ThresholdChoice(
         thresholds=_thresholds(ranked, cut),
         expected_cost=split.per_row(*cut),
-        curve=_curve(ranked, split, capacity=capacity, keep=cut[0]),
+        curve=_curve(ranked, split, capacity=capacity, keep=cut[0], allowed=everywhere),
         plus_minus_20=shifted,
+        limited_by=tuple(limit.name for limit, kept in zip(limits, allowed, strict=True) if not kept[free[1]]),
+        cost_of_limits=split.per_row(*cut) - split.per_row(*free),
     )
+
+
+def _prices(costs: Costs, *, labels: NDArray[np.bool_], columns: Mapping[str, Sequence[object]] | None) -> Prices:
+    if costs.constant:
+        return Matrix(costs=costs)
+    return Amounts(money=money_of(costs, labels=labels, columns=columns), labels=labels)
+
+
+def _allowed(ranked: Ranked, limit: GroupLimit) -> list[bool]:
+    """Return, for every number of groups of equal score that are not approved, whether the floor is kept."""
+    held, reference = ranked.sums(np.stack([limit.group, limit.reference], axis=1).astype(np.int64)).T
+    approved, others = held[-1] - held, reference[-1] - reference
+    # Where nobody of the reference group is approved there is no ratio to keep.
+    kept = (others > 0) & (approved * reference[-1] >= limit.floor * others * held[-1] - _ROUNDING)
+    found: list[bool] = kept.tolist()
+    return found
+
+
+def group_limits(frame: pd.DataFrame, *, contract: Contract) -> tuple[GroupLimit, ...]:
+    """Return the approval rates that the contract asks for, of the groups that these rows are enough for.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Rows; protected attributes that it does not have set no limit.
+    contract : Contract
+        Its ``protected`` names the groups, ``fairness`` the floor and the fewest rows of a group.
+
+    Returns
+    -------
+    tuple of GroupLimit
+        One for every group but the references.
+    """
+    found, minimum = [], contract.fairness.minimum_group
+    for attribute in contract.protected:
+        if attribute.name not in frame.columns:
+            continue
+        values = frame[attribute.name]
+        reference = (values == attribute.reference).fillna(value=False).to_numpy(dtype=bool)
+        for group in sorted(str(value) for value in values.dropna().unique() if value != attribute.reference):
+            inside = (values.astype(str) == group).to_numpy(dtype=bool) & values.notna().to_numpy(dtype=bool)
+            if min(inside.sum(), reference.sum()) >= minimum:
+                floor = contract.fairness.impact_ratio_floor
+                found.append(
+                    GroupLimit(name=f"{attribute.name} {group}", group=inside, reference=reference, floor=floor)
+                )
+    return tuple(found)
 
 
 def check_scores(scores: ArrayLike, labels: ArrayLike, *, place: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -153,41 +215,12 @@ def check_scores(scores: ArrayLike, labels: ArrayLike, *, place: str) -> tuple[N
     return found, truth.astype(bool)
 
 
-def _rank(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> _Ranked:
-    values, place = np.unique(-scores, return_inverse=True)
-    rows = np.concatenate([[0], np.cumsum(np.bincount(place))])
-    positives = np.concatenate([[0], np.cumsum(np.bincount(place, weights=labels).astype(np.int64))])
-    return _Ranked(scores=(-values).tolist(), rows=rows.tolist(), positives=positives.tolist())
-
-
-def _split(ranked: _Ranked, *, costs: Costs) -> _Split:
-    matrix = [costs.decline, costs.refer, costs.approve]
-    amounts = [amount for row in matrix for amount in (row.positive, row.negative)]
-    with localcontext() as context:
-        context.prec = _DIGITS
-        # In whole units of the smallest decimal every sum is exact.
-        unit = Decimal(1).scaleb(min(0, *(int(amount.as_tuple().exponent) for amount in amounts)))
-        whole = [int(amount / unit) for amount in amounts]
-    small = max(whole) * ranked.rows[-1] < _INT64_HALF
-    rows, positives = (np.array(sums, dtype=np.int64 if small else object) for sums in (ranked.rows, ranked.positives))
-    decline, refer, approve = (
-        positives * whole[2 * row] + (rows - positives) * whole[2 * row + 1] for row in range(len(matrix))
-    )
-    return _Split(
-        declining=(decline - refer).tolist(),
-        referring=(refer - approve).tolist(),
-        constant=int(approve[-1]),
-        unit=unit,
-        rows=ranked.rows[-1],
-    )
-
-
-def _first_cut(ranked: _Ranked) -> int:
+def _first_cut(ranked: Ranked) -> int:
     # Thresholds end at 1, so a row that scores 1 is always declined.
     return 0 if ranked.scores[0] < 1 else 1
 
 
-def _best(ranked: _Ranked, split: _Split, *, capacity: int) -> tuple[int, int]:
+def _best(ranked: Ranked, split: Split, *, capacity: int, allowed: Sequence[bool] | None) -> tuple[int, int]:
     f, g, rows = split.declining, split.referring, ranked.rows
     best: tuple[tuple[int, int, int], tuple[int, int]] | None = None
     window: deque[int] = deque()
@@ -198,20 +231,26 @@ def _best(ranked: _Ranked, split: _Split, *, capacity: int) -> tuple[int, int]:
         window.append(j)
         while rows[j] - rows[window[0]] > capacity:
             window.popleft()
+        if allowed is not None and not allowed[j]:
+            continue
         k = window[0]
         key = (f[k] + g[j], rows[j] - rows[k], rows[k])
         if best is None or key < best[0]:
             best = (key, (k, j))
-    assert best is not None  # noqa: S101 -- there is at least one row
+    if best is None:
+        raise EvaluationError(
+            "thresholds: no pair keeps the approval rates that the limits ask for",
+            next_step="lower fairness.impact_ratio_floor, or look for a less discriminatory model",
+        )
     return best[1]
 
 
-def _thresholds(ranked: _Ranked, cut: tuple[int, int]) -> Thresholds:
+def _thresholds(ranked: Ranked, cut: tuple[int, int]) -> Thresholds:
     declined, held = (_threshold(ranked, groups) for groups in cut)
     return Thresholds(refer=held, decline=declined)
 
 
-def _threshold(ranked: _Ranked, groups: int) -> float:
+def _threshold(ranked: Ranked, groups: int) -> float:
     """Return the shortest decimal that the first groups reach and the others do not."""
     above = ranked.scores[groups - 1] if groups else 1.0
     below = ranked.scores[groups] if groups < len(ranked.scores) else -1.0
@@ -238,31 +277,22 @@ def shortest_between(below: float, above: float) -> float:
     return above
 
 
-def _shifted(costs: Costs) -> list[tuple[str, Costs]]:
-    found = []
-    for decision in ("approve", "refer", "decline"):
-        row: CostRow = getattr(costs, decision)
-        for label in ("positive", "negative"):
-            amount: Decimal = getattr(row, label)
-            for shift in _SHIFTS if amount else ():
-                other = row.model_copy(update={label: amount * shift})
-                name = f"{decision}.{label} {'-' if shift < 1 else '+'}20%"
-                found.append((name, costs.model_copy(update={decision: other})))
-    return found
-
-
-def _curve(ranked: _Ranked, split: _Split, *, capacity: int, keep: int) -> tuple[tuple[float, Decimal], ...]:
+def _curve(
+    ranked: Ranked, split: Split, *, capacity: int, keep: int, allowed: Sequence[bool] | None
+) -> tuple[tuple[float, Decimal], ...]:
     """Return, for cuts spread evenly over the rows, the lowest cost with that decline threshold."""
     f, g, rows = split.declining, split.referring, ranked.rows
     lowest: dict[int, int] = {}
     window: deque[int] = deque()
     for k in range(len(rows) - 1, _first_cut(ranked) - 1, -1):
-        while window and g[window[-1]] >= g[k]:
-            window.pop()
-        window.append(k)
-        while rows[window[0]] - rows[k] > capacity:
+        if allowed is None or allowed[k]:
+            while window and g[window[-1]] >= g[k]:
+                window.pop()
+            window.append(k)
+        while window and rows[window[0]] - rows[k] > capacity:
             window.popleft()
-        lowest[k] = f[k] + g[window[0]] + split.constant
+        if window:
+            lowest[k] = f[k] + g[window[0]] + split.constant
     shown = [k for k in _spread(rows, keep=keep) if k in lowest]
     return tuple((_threshold(ranked, k), split.money(lowest[k])) for k in shown)
 

@@ -39,6 +39,38 @@ class Ruling:
     n_that_would_tell: int | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """All differences with their corrected p values, what they say of each slice, and of everything."""
+
+    overall: tuple[Difference, ...]
+    slices: tuple[SliceComparison, ...]
+    ruling: Ruling
+    questions: int
+
+
+Pair = tuple[Difference | None, Difference]
+
+
+def judge_all(overall: Pair, slices: Sequence[tuple[str, Pair]], *, margins: Margins) -> Judgement:
+    """Judge ranking and cost of all cases and of every slice together."""
+    first, rest = adjust(
+        [one for one in overall if one is not None], [one for _, pair in slices for one in pair if one is not None]
+    )
+    first = [with_need(one, margins=margins) for one in first]
+    left = iter([with_need(one, margins=margins) for one in rest])
+    judged = tuple(
+        judge_slice(next(left) if area is not None else None, next(left), margins=margins) for _, (area, _) in slices
+    )
+    named = [(name, found) for (name, _), found in zip(slices, judged, strict=True)]
+    return Judgement(
+        overall=tuple(first),
+        slices=judged,
+        ruling=rule(first, named, margins=margins),
+        questions=sum(one.p_worse is not None for one in (*first, *rest)),
+    )
+
+
 def gain(difference: Difference) -> float:
     """Return the difference so that above 0 is better."""
     return difference.value if difference.name in (AUC, "average_precision") else -difference.value

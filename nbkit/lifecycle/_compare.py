@@ -130,7 +130,7 @@ def compare(
     """
     import numpy as np
 
-    from nbkit.evaluate import at_equal_rates, contend, judge_cases, load_cases
+    from nbkit.evaluate import at_equal_rates, case_money, contend, judge_cases, load_cases
 
     if model_uris and not run_code:
         raise UsageError(
@@ -165,7 +165,7 @@ def compare(
         found,
         name="this version",
         digest=candidate.digest,
-        costs=contract.decision.costs,
+        money=case_money(cases, contract=contract),
         confidence=contract.evaluate.confidence,
         resamples=contract.evaluate.resamples,
         rng=np.random.default_rng(seed),

@@ -227,7 +227,7 @@ def _case_rows(use_case: UseCase) -> pd.DataFrame | None:
 def _thresholds(
     use_case: UseCase, model: object, validation: pd.DataFrame | None
 ) -> tuple[Thresholds, dict[str, object]]:
-    from nbkit.evaluate import choose_thresholds
+    from nbkit.evaluate import choose_thresholds, group_limits
 
     contract = use_case.contract
     if isinstance(contract.decision.thresholds, Thresholds):
@@ -241,13 +241,20 @@ def _thresholds(
     scores = model.predict_proba(validation[[c.name for c in contract.inputs]])[:, 1]  # type: ignore[attr-defined]
     labels = (validation[contract.target.column] == contract.target.positive).to_numpy()
     choice = choose_thresholds(
-        scores, labels, costs=contract.decision.costs, review_capacity=contract.decision.review_capacity
+        scores,
+        labels,
+        costs=contract.decision.costs,
+        review_capacity=contract.decision.review_capacity,
+        columns={column.name: validation[column.name].tolist() for column in contract.inputs},
+        limits=group_limits(validation, contract=contract),
     )
     facts: dict[str, object] = {
         "method": f"lowest expected cost on {len(validation)} validation rows",
         "expected_cost": float(choice.expected_cost),
         "rows": len(validation),
         "curve": [[float(threshold), float(cost)] for threshold, cost in choice.curve],
-        "plus_minus_20": {name: dict(shifted) for name, shifted in choice.plus_minus_20.items()},
+        "plus_minus_20": {name: dict(moved) for name, moved in choice.plus_minus_20.items()},
+        "limited_by": list(choice.limited_by),
+        "cost_of_limits": float(choice.cost_of_limits),
     }
     return choice.thresholds, facts

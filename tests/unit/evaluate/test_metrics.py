@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score, roc_curve
 
 from nbkit.contract import Thresholds
-from nbkit.evaluate import Estimate, auc_difference, auc_estimate, wilson
+from nbkit.evaluate import Estimate, auc_difference, auc_estimate, money_of, wilson
 from nbkit.evaluate._bootstrap import centred, from_resamples, mean_difference, mean_estimate
 from nbkit.evaluate._calibration import calibration_error
 from nbkit.evaluate._curves import curves_of
@@ -79,7 +79,7 @@ class TestAgainstScikitLearn:
             scores,
             labels,
             thresholds=Thresholds(refer=0.3, decline=0.6),
-            costs=contract.decision.costs,
+            money=money_of(contract.decision.costs, labels=labels),
             review_capacity=1.0,
             confidence=0.95,
         )
@@ -94,7 +94,7 @@ class TestAgainstScikitLearn:
             scores,
             labels,
             thresholds=Thresholds(refer=0.3, decline=0.6),
-            costs=contract.decision.costs,
+            money=money_of(contract.decision.costs, labels=labels),
             review_capacity=1.0,
             confidence=0.95,
         )
@@ -227,7 +227,8 @@ class TestBootstrap:
 
     def test_very_large_sets_are_resampled_less_often(self):
         assert resample_count(2000, cases=600) == 2000
-        assert resample_count(2000, cases=100_000) == 500
+        assert resample_count(2000, cases=20_000) == 1000
+        assert resample_count(2000, cases=100_000) == 200
         assert resample_count(2000, cases=10_000_000) == 200
 
     def test_the_method_is_said(self, sample):
@@ -329,7 +330,14 @@ class TestRates:
 def test_cost_curves_agree_with_deciding_every_case(sample, contract):
     scores, labels = sample
     thresholds, costs = Thresholds(refer=0.2, decline=0.55), contract.decision.costs
-    curves = curves_of(scores, labels, thresholds=thresholds, costs=costs, review_capacity=0.3, confidence=0.95)
+    curves = curves_of(
+        scores,
+        labels,
+        thresholds=thresholds,
+        money=money_of(costs, labels=labels),
+        review_capacity=0.3,
+        confidence=0.95,
+    )
 
     def by_hand(refer, decline):
         total = 0.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from nbkit.contract import CostRow, Costs
 from nbkit.errors import EvaluationError
-from nbkit.evaluate import choose_thresholds
+from nbkit.evaluate import GroupLimit, choose_thresholds, group_limits, money_of
 from nbkit.evaluate._decide import costs_of, decisions_of
 from nbkit.evaluate._threshold import shortest_between
 
@@ -91,7 +91,7 @@ def test_a_score_of_one_is_declined_even_where_that_costs_more():
     assert choice.thresholds.decline <= 1.0
     declined = decisions_of(np.array([0.0, 1.0, 1.0]), thresholds=choice.thresholds)
     assert float(choice.expected_cost) == pytest.approx(
-        costs_of(declined, np.array([True, False, False]), costs=cost_matrix()).mean(), abs=1e-4
+        costs_of(declined, money_of(cost_matrix(), labels=np.array([True, False, False]))).mean(), abs=1e-4
     )
 
 
@@ -139,3 +139,104 @@ def test_the_shortest_decimal_lies_between(a, b):
     below, above = min(a, b), max(a, b)
     if below < above:
         assert below < shortest_between(below, above) <= above
+
+
+def followed(base):
+    """Return the same matrix, whose largest loss follows the amount of the row."""
+    lose = base.approve.model_copy(update={"positive": Decimal(0), "positive_per": {"amount": Decimal("0.5")}})
+    return base.model_copy(update={"approve": lose})
+
+
+class TestAmountsOfRows:
+    def test_equal_amounts_give_what_the_constant_matrix_gives(self):
+        rng = np.random.default_rng(0)
+        scores, labels = rng.random(300).round(2), rng.random(300) < 0.3
+        plain = choose_thresholds(scores, labels, costs=cost_matrix(), review_capacity=0.2)
+        rows = choose_thresholds(
+            scores, labels, costs=followed(cost_matrix()), review_capacity=0.2, columns={"amount": [200.0] * 300}
+        )
+        assert (rows.thresholds, rows.expected_cost, rows.curve) == (
+            plain.thresholds,
+            plain.expected_cost,
+            plain.curve,
+        )
+        assert rows.plus_minus_20 == plain.plus_minus_20
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_no_pair_is_cheaper_on_rows_of_different_amounts(self, seed):
+        rng = np.random.default_rng(seed)
+        scores, labels, amounts = rng.random(25).round(1), rng.random(25) < 0.4, rng.integers(1, 900, 25).astype(float)
+        costs = followed(cost_matrix())
+        choice = choose_thresholds(scores, labels, costs=costs, review_capacity=0.3, columns={"amount": amounts})
+        money = money_of(costs, labels=labels, columns={"amount": amounts})
+
+        def cost(refer, decline):
+            decisions = (scores >= refer).astype(int) + (scores >= decline)
+            return costs_of(decisions, money).mean(), (decisions == 1).sum()
+
+        ours, _ = cost(choice.thresholds.refer, choice.thresholds.decline)
+        assert float(choice.expected_cost) == pytest.approx(ours, abs=1e-4)
+        candidates = sorted({0.0, 1.0, *scores, *(s + 1e-6 for s in scores if s < 1)})
+        for low, high in combinations_with_replacement(candidates, 2):
+            other, referred = cost(low, high)
+            assert referred > 0.3 * 25 or ours <= other + 1e-9
+
+    def test_amounts_beyond_exact_sums_are_refused(self):
+        with pytest.raises(EvaluationError, match="cannot be added up exactly"):
+            choose_thresholds(
+                [0.1, 0.9],
+                [0, 1],
+                costs=followed(cost_matrix()),
+                review_capacity=0.2,
+                columns={"amount": np.array([1e16, 1e16])},
+            )
+
+
+class TestLimits:
+    def rows(self):
+        rng = np.random.default_rng(4)
+        group = rng.random(600) < 0.4
+        scores = np.clip(rng.beta(2, 5, 600) + 0.15 * group, 0, 1)
+        return scores, rng.random(600) < scores, group
+
+    def limit(self, group, floor):
+        return GroupLimit(name="race black", group=group, reference=~group, floor=floor)
+
+    def ratio(self, choice, scores, group):
+        approved = scores < choice.thresholds.refer
+        return approved[group].mean() / approved[~group].mean()
+
+    def test_a_floor_that_excludes_the_cheapest_pair_is_kept_and_priced(self):
+        scores, labels, group = self.rows()
+        asked = {"costs": cost_matrix(approve=(30, 0)), "review_capacity": 0.1}
+        free = choose_thresholds(scores, labels, **asked)
+        held = choose_thresholds(scores, labels, **asked, limits=[self.limit(group, 0.9)])
+        assert self.ratio(free, scores, group) < 0.9 <= self.ratio(held, scores, group)
+        assert held.limited_by == ("race black",)
+        assert held.cost_of_limits == held.expected_cost - free.expected_cost > 0
+        assert min(cost for _, cost in held.curve) == held.expected_cost
+
+    def test_a_floor_that_is_kept_anyway_changes_nothing(self):
+        scores, labels, group = self.rows()
+        asked = {"costs": cost_matrix(approve=(30, 0)), "review_capacity": 0.1}
+        held = choose_thresholds(scores, labels, **asked, limits=[self.limit(group, 0.01)])
+        free = choose_thresholds(scores, labels, **asked)
+        assert (held.thresholds, held.expected_cost) == (free.thresholds, free.expected_cost)
+        assert (held.limited_by, held.cost_of_limits) == ((), 0)
+
+    def test_a_floor_that_no_pair_keeps_is_an_error(self):
+        # Everyone of the group scores 1 and is always declined.
+        scores, group = np.array([1.0, 1.0, 0.1, 0.2]), np.array([True, True, False, False])
+        with pytest.raises(EvaluationError, match="no pair keeps the approval rates"):
+            choose_thresholds(
+                scores, [1, 0, 0, 1], costs=cost_matrix(), review_capacity=0.0, limits=[self.limit(group, 0.8)]
+            )
+
+    def test_limits_are_those_of_the_contract_where_rows_are_enough(self, rows, make_contract):
+        contract = make_contract(fairness={"impact_ratio_floor": 0.7, "minimum_group": 50})
+        (limit,) = group_limits(rows, contract=contract)
+        assert (limit.name, limit.floor) == ("group b", 0.7)
+        assert limit.group.sum() == (rows.group == "b").sum()
+        assert limit.reference.sum() == (rows.group == "a").sum()
+        assert group_limits(rows.head(60), contract=contract) == ()
+        assert group_limits(rows.drop(columns="group"), contract=contract) == ()
