@@ -132,8 +132,8 @@ def curves_of(
     """Compute every curve."""
     ordered = Ordered.of(scores, labels)
     decline, refer = _cost_curves(ordered, thresholds=thresholds, money=money[ordered.order])
-    within_decline = [t for t, _ in decline if _referred(scores, thresholds.refer, t) <= review_capacity]
-    within_refer = [t for t, _ in refer if _referred(scores, t, thresholds.decline) <= review_capacity]
+    within_decline = [t for t, _ in decline if _referred(ordered, thresholds.refer, t) <= review_capacity]
+    within_refer = [t for t, _ in refer if _referred(ordered, t, thresholds.decline) <= review_capacity]
     return Curves(
         roc=_roc(ordered),
         reliability=_reliability(scores, labels, confidence=confidence),
@@ -146,8 +146,9 @@ def curves_of(
     )
 
 
-def _referred(scores: Floats, refer: float, decline: float) -> float:
-    return float(((scores >= min(refer, decline)) & (scores < decline)).mean())
+def _referred(ordered: Ordered, refer: float, decline: float) -> float:
+    held, declined = np.searchsorted(-ordered.scores, [-min(refer, decline), -decline], side="right")
+    return float(held - declined) / len(ordered.scores)
 
 
 def _roc(ordered: Ordered) -> Points:

@@ -15,6 +15,8 @@ APPROVE, REFER, DECLINE = 0, 1, 2
 DECISIONS = ("approve", "refer", "decline")
 
 Decide = Callable[[Mapping[str, float | str | None]], Decision]
+DecideAll = Callable[[Mapping[str, Sequence[object]], NDArray[np.float64]], NDArray[np.int64]]
+"""Given the inputs by column and the scores: 0 (approve), 1 (refer) or 2 (decline) for every row, rules included."""
 
 
 class Scored(Protocol):

@@ -18,7 +18,7 @@ from nbkit.evaluate._comparison import SliceComparison
 from nbkit.evaluate._contenders import Contender, contend
 from nbkit.evaluate._costs import money_of
 from nbkit.evaluate._curves import confusion_of, curves_of
-from nbkit.evaluate._decide import Decide, Scored, costs_of, decisions_of
+from nbkit.evaluate._decide import Decide, DecideAll, Scored, costs_of, decisions_of
 from nbkit.evaluate._draws import Floats
 from nbkit.evaluate._fair_measures import disparities_of
 from nbkit.evaluate._fairness import fairness_of
@@ -46,6 +46,9 @@ def evaluate_package(
     unfrozen: Sequence[str] = (),
     contenders: Sequence[Contender] = (),
     record: str = "",
+    decide_all: DecideAll | None = None,
+    decide_champion: Decide | None = None,
+    decide_all_champion: DecideAll | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> EvaluationResult:
@@ -76,6 +79,10 @@ def evaluate_package(
         What else could decide, such as rules alone and the fallback; each is a line of the report's first table.
     record : str
         Digest of what `judge_cases` returned, when it is kept beside the result.
+    decide_all : callable or None
+        Decides every scored case as production would, with rules. Without it the thresholds alone decide.
+    decide_champion, decide_all_champion : callable or None
+        The same two for the champion, by its own rules.
     seed : int
         Of every resample: the same inputs give the same result.
     progress : callable or None
@@ -100,7 +107,7 @@ def evaluate_package(
     terms = Terms.of(contract)
     tell(0.0, "scoring the cases")
     money = case_money(cases, contract=contract)
-    judged = _judge(package, cases, money=money)
+    judged = _judge(package, cases, money=money, decide_all=decide_all)
     metrics = measure(judged, terms=terms, rng=rng, step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
     tell(0.6, "golden cases")
     answers = golden_results(package, golden, decide=decide)
@@ -112,7 +119,14 @@ def evaluate_package(
     if champion is not None and champion_version is not None:
         failed = tuple(case.id for case in answers if case.problem)
         opponent = _opponent(
-            champion, cases=cases, contract=contract, version=champion_version, golden=golden, money=money
+            champion,
+            cases=cases,
+            contract=contract,
+            version=champion_version,
+            golden=golden,
+            money=money,
+            decide=decide_champion,
+            decide_all=decide_all_champion,
         )
         if isinstance(opponent, ChampionComparison):
             against = opponent
@@ -191,6 +205,8 @@ def evaluate_package(
         fairness=fairness,
         disparities=disparities_of(judged, cases.frame, contract=contract),
         search=search,
+        decided_by="rules and thresholds" if decide_all else "thresholds",
+        ruled=int((judged.decisions != decisions_of(judged.scores, thresholds=package.thresholds)).sum()),
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
         behaviours=held,
         unfrozen=tuple(unfrozen),
@@ -199,7 +215,7 @@ def evaluate_package(
     )
 
 
-def judge_cases(package: Scored, *, cases: CaseSet) -> CaseRecord:
+def judge_cases(package: Scored, *, cases: CaseSet, decide_all: DecideAll | None = None) -> CaseRecord:
     """Score and decide every case, as an evaluation does.
 
     Parameters
@@ -208,6 +224,8 @@ def judge_cases(package: Scored, *, cases: CaseSet) -> CaseRecord:
         What is judged.
     cases : CaseSet
         The frozen cases.
+    decide_all : callable or None
+        Decides every scored case as production would; without it the thresholds alone decide.
 
     Returns
     -------
@@ -226,7 +244,7 @@ def judge_cases(package: Scored, *, cases: CaseSet) -> CaseRecord:
         case_set=cases.digest,
         package_digest=package.digest,
         ids=tuple(str(found) for found in cases.ids),
-        judged=_judge(package, cases, money=case_money(cases, contract=package.contract)),
+        judged=_judge(package, cases, money=case_money(cases, contract=package.contract), decide_all=decide_all),
     )
 
 
@@ -275,14 +293,19 @@ def case_money(cases: CaseSet, *, contract: Contract) -> Floats:
     EvaluationError
         An amount is missing, not finite or below 0.
     """
-    columns = cast("Mapping[str, Sequence[object]]", cases.frame[[column.name for column in contract.inputs]])
-    return money_of(contract.decision.costs, labels=cases.labels, columns=columns)
+    return money_of(contract.decision.costs, labels=cases.labels, columns=_inputs_of(cases, contract=contract))
 
 
-def _judge(package: Scored, cases: CaseSet, *, money: Floats) -> Judged:
+def _inputs_of(cases: CaseSet, *, contract: Contract) -> Mapping[str, Sequence[object]]:
+    return cast("Mapping[str, Sequence[object]]", cases.frame[[column.name for column in contract.inputs]])
+
+
+def _judge(package: Scored, cases: CaseSet, *, money: Floats, decide_all: DecideAll | None = None) -> Judged:
     scores = scores_of(package, cases)
     _check_scores(scores, cases=cases)
     decisions = decisions_of(scores, thresholds=package.thresholds)
+    if decide_all is not None:
+        decisions = decide_all(_inputs_of(cases, contract=package.contract), scores)
     costs = costs_of(decisions, money)
     return Judged(scores=scores, labels=cases.labels, decisions=decisions, costs=costs)
 
@@ -300,14 +323,22 @@ def _check_scores(scores: Floats, *, cases: CaseSet) -> None:
 
 
 def _opponent(
-    champion: Scored, *, cases: CaseSet, contract: Contract, version: int, golden: Sequence[GoldenCase], money: Floats
+    champion: Scored,
+    *,
+    cases: CaseSet,
+    contract: Contract,
+    version: int,
+    golden: Sequence[GoldenCase],
+    money: Floats,
+    decide: Decide | None,
+    decide_all: DecideAll | None,
 ) -> Opponent | ChampionComparison:
     """Score the champion on the same cases, or say why that cannot be."""
     reason = _not_comparable_because(champion.contract, contract=contract, cases=cases)
     if not reason:
         try:
-            judged = _judge(champion, cases, money=money)
-            passed = [case.id for case in golden_results(champion, golden, decide=None) if not case.problem]
+            judged = _judge(champion, cases, money=money, decide_all=decide_all)
+            passed = [case.id for case in golden_results(champion, golden, decide=decide) if not case.problem]
         except (EvaluationError, PackageError, ContractViolationError) as error:
             reason = f"it cannot score these cases: {error}"
         else:

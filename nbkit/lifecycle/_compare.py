@@ -20,10 +20,12 @@ from nbkit.lifecycle._contenders import (
     version_contender,
     without_the_model,
 )
+from nbkit.lifecycle._decisions import service_decisions
 from nbkit.lifecycle._judge import packaged
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, Table, View, plain
 from nbkit.registry import Registry
+from nbkit.serve import Rules
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -140,7 +142,8 @@ def compare(
     build = use_case.build(run_id) if run_id else use_case.latest_build()
     candidate = packaged(build, contract.name)
     cases = load_cases(use_case.directory, contract=contract)
-    judged = judge_cases(candidate, cases=cases).judged
+    decide_all = service_decisions(candidate, rules=Rules.from_package(candidate))
+    judged = judge_cases(candidate, cases=cases, decide_all=decide_all).judged
     names_are_plain([*(vendors or {}), *(objects or {}), *model_uris])
     found = []
     champion = verified_champion(contract.name, settings=settings, now=now)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbkit.contract import Outcome, RowCheck
 from nbkit.errors import UsageError
+from nbkit.lifecycle._decisions import service_decisions
 from nbkit.package import Package
 from nbkit.serve import Rules
 
@@ -147,7 +148,7 @@ def object_contender(name: str, thing: object, *, cases: CaseSet, like: NDArray[
 
 
 def version_contender(version: int, package: Package, *, cases: CaseSet, name: str = "") -> Contender:
-    """Return another version, at its own thresholds.
+    """Return another version, decided as the service would: by its own thresholds and rules.
 
     Raises
     ------
@@ -159,13 +160,14 @@ def version_contender(version: int, package: Package, *, cases: CaseSet, name: s
     lacking = [column.name for column in package.contract.inputs if column.name not in cases.columns]
     if lacking:
         raise UsageError(f"version {version}: the cases lack its inputs {', '.join(lacking)}")
-    return by_scores(
-        name or f"version {version}",
-        scores_of(package, cases),
-        kind="version",
-        thresholds=package.thresholds,
-        digest=package.digest,
+    scores = scores_of(package, cases)
+    columns = {column.name: cases.frame[column.name].tolist() for column in package.contract.inputs}
+    # As the version itself is judged: with its rules, and no decline without a reason.
+    decided = service_decisions(package, rules=Rules.from_package(package))(columns, scores)
+    plain = by_scores(
+        name or f"version {version}", scores, kind="version", thresholds=package.thresholds, digest=package.digest
     )
+    return replace(plain, decisions=decided)
 
 
 def _named(contender: Contender, name: str, note: str) -> Contender:

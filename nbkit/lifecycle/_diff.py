@@ -11,6 +11,7 @@ from nbkit.contract import Contract
 from nbkit.errors import EvidenceError, NotInRegistryError, UsageError
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._compare import shown
+from nbkit.lifecycle._decisions import service_decisions
 from nbkit.lifecycle._documents import digest_of, submitted_folder
 from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._gate import resolve
@@ -19,6 +20,7 @@ from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, Table, View, plain
 from nbkit.package import Package
 from nbkit.registry import Registry
+from nbkit.serve import Rules
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -258,8 +260,11 @@ def _again(side: _Side, *, use_case: UseCase) -> _Side:
     lacking = [column.name for column in package.contract.inputs if column.name not in cases.columns]
     if lacking:
         raise UsageError(f"version {side.version}: the cases lack its inputs {', '.join(lacking)}")
-    result = evaluate_package(package, cases=cases, golden=(), champion=None, champion_version=None)
-    record = judge_cases(package, cases=cases)
+    decide_all = service_decisions(side.package, rules=Rules.from_package(side.package))
+    result = evaluate_package(
+        package, cases=cases, golden=(), champion=None, champion_version=None, decide_all=decide_all
+    )
+    record = judge_cases(package, cases=cases, decide_all=decide_all)
     return _Side(version=side.version, package=side.package, evaluation=result, record=record, problems=side.problems)
 
 

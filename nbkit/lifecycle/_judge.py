@@ -13,6 +13,7 @@ from nbkit.errors import CaseSetError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._champion import verified_champion
 from nbkit.lifecycle._contenders import without_the_model
+from nbkit.lifecycle._decisions import service_decisions
 from nbkit.lifecycle._outputs import keep_evaluation
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
@@ -121,9 +122,11 @@ def evaluate(
     cases = load_cases(use_case.directory, contract=contract)
     expected = load_expectations(use_case.directory, contract=contract, cases=cases)
     champion = verified_champion(contract.name, settings=settings, now=now)
-    # Golden cases are decided as the service decides them: with rules and reasons.
+    # Cases are decided as the service decides them: with rules, and with reasons.
     rules = Rules.from_package(candidate)
-    record = judge_cases(candidate, cases=cases) if len(cases) <= MOST_RECORDED else None
+    decide_all = service_decisions(candidate, rules=rules)
+    theirs = Rules.from_package(champion.package) if champion else Rules()
+    record = judge_cases(candidate, cases=cases, decide_all=decide_all) if len(cases) <= MOST_RECORDED else None
     result = evaluate_package(
         candidate,
         cases=cases,
@@ -135,6 +138,9 @@ def evaluate(
         champion=champion.package if champion else None,
         champion_version=champion.version if champion else None,
         decide=lambda row: decide(candidate, row, rules=rules),
+        decide_all=decide_all,
+        decide_champion=(lambda row: decide(champion.package, row, rules=theirs)) if champion else None,
+        decide_all_champion=service_decisions(champion.package, rules=theirs) if champion else None,
         progress=progress or no_progress,
     )
     report = keep_evaluation(result, record, build=build, registry=Registry(settings))

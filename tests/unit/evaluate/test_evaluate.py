@@ -121,6 +121,42 @@ class TestResult:
         assert "AUC" in evaluate()._repr_html_()
 
 
+class TestDecisions:
+    def test_thresholds_alone_decide_unless_something_else_does(self, evaluate):
+        result = evaluate()
+        assert (result.decided_by, result.ruled) == ("thresholds", 0)
+
+    def test_rules_decide_as_the_service_would_and_change_what_decisions_cost(self, evaluate, package, cases):
+        def refer_all(columns, scores):
+            assert list(columns) == ["risk", "income", "kind", "owner"]
+            return np.ones(len(scores), dtype=np.int64)
+
+        plain, ruled = evaluate(), evaluate(decide_all=refer_all)
+        assert ruled.metric("refer_rate").value == 1.0
+        assert ruled.metric("expected_cost").value == 5.0
+        assert ruled.decided_by == "rules and thresholds"
+        assert ruled.ruled == len(cases) - sum(row.positive + row.negative for row in plain.confusion[1:2])
+        assert ruled.metric("auc") == plain.metric("auc")
+
+    def test_the_champion_is_decided_by_its_own_rules(self, evaluate, package):
+        def refer_all(_, scores):
+            return np.ones(len(scores), dtype=np.int64)
+
+        found = evaluate(champion=package, champion_version=1, decide_all_champion=refer_all).champion
+        assert {change.champion for change in found.changes} == {"refer"}
+
+    def test_a_golden_case_that_only_the_champion_passes_is_named(self, evaluate, package):
+        case = golden(expect={"decision": "refer"})
+        found = evaluate(
+            golden=[case],
+            champion=package,
+            champion_version=1,
+            decide_champion=lambda row: Decision(decision="refer", score=0.5),
+        )
+        assert found.champion.golden_newly_failed == ("safe",)
+        assert evaluate(golden=[case], champion=package, champion_version=1).champion.golden_newly_failed == ()
+
+
 class TestSlices:
     def test_categories_and_quartiles_and_missing_values_each_cover_all_cases(self, evaluate, cases):
         slices = evaluate().slices

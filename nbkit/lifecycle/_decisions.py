@@ -1,0 +1,68 @@
+"""Decide frozen cases as the service would: rules before and after the model, and no decline without a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from nbkit.contract import Outcome
+from nbkit.package import Package
+from nbkit.serve import Judge, Rules
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_NUMBERS: Mapping[str, int] = {Outcome.APPROVE: 0, Outcome.REFER: 1, Outcome.DECLINE: 2}
+
+DecideAll = Callable[[Mapping[str, Sequence[object]], "NDArray[np.float64]"], "NDArray[np.int64]"]
+
+
+def service_decisions(package: Package, *, rules: Rules) -> DecideAll:
+    """Return what decides many scored rows as the service decides each of them.
+
+    Parameters
+    ----------
+    package : Package
+        Verified.
+    rules : Rules
+        Those of the package.
+
+    Returns
+    -------
+    callable
+        Given the inputs by column and the scores: 0 (approve), 1 (refer) or 2 (decline) for every row.
+    """
+    judge = Judge(package, rules=rules)
+
+    def decide_all(columns: Mapping[str, Sequence[object]], scores: NDArray[np.float64]) -> NDArray[np.int64]:
+        import numpy as np
+
+        names = [column.name for column in package.contract.inputs]
+        values = [list(columns[name]) for name in names]
+        found = np.empty(len(scores), dtype=np.int64)
+        for number, score in enumerate(scores.tolist()):
+            row = {name: _value(column[number]) for name, column in zip(names, values, strict=True)}
+            found[number] = _NUMBERS[_decision(judge, row, score)]
+        return found
+
+    return decide_all
+
+
+def _decision(judge: Judge, row: Mapping[str, float | str | None], score: float) -> str:
+    early = judge.before(row)
+    if early is not None:
+        return early.decision.decision
+    weighed = judge.weigh(row, score)
+    # Reasons take a millisecond, and only a decline depends on whether there is one.
+    asked = (weighed.ruling.decision if weighed.ruling else weighed.outcome) == Outcome.DECLINE
+    reasons = judge.reasons(row, {}) if asked and weighed.adverse else ((), "not asked")
+    return judge.conclude(weighed, reasons=reasons).decision.decision
+
+
+def _value(found: object) -> float | str | None:
+    """Return a cell as a checked row has it: text, a number, or nothing."""
+    if found is None or isinstance(found, str):
+        return found
+    number = float(str(found)) if not isinstance(found, int | float) else float(found)
+    return None if number != number else number
