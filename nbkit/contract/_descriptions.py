@@ -81,6 +81,8 @@ DESCRIPTIONS: Mapping[str, Mapping[str, str]] = {
     "Evaluate": {
         "golden": "folder of golden cases",
         "behaviours": "folder of behaviours: what must hold when a row is changed",
+        "metrics": "figures that plug-ins bring, by name",
+        "checks": "looks at training rows that plug-ins bring, by name",
         "incidents": "folder of incidents: cases made from audit records of decisions that went wrong",
         "slices": "inputs or protected attributes by which results are broken down",
         "confidence": "level of every interval",

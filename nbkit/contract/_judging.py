@@ -14,6 +14,8 @@ class Evaluate(Block):
     golden: RelativePath = "cases/golden"
     behaviours: RelativePath = "cases/behaviours"
     incidents: RelativePath = "cases/incidents"
+    metrics: tuple[Name, ...] = ()
+    checks: tuple[Name, ...] = ()
     slices: tuple[Text, ...] = ()
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     resamples: int = Field(default=2000, ge=100, le=100_000)

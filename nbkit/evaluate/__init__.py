@@ -37,6 +37,7 @@ from nbkit.evaluate._lda_ledger import LdaEntry, LdaGroup, LdaLedger
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks
 from nbkit.evaluate._leaks_between import find_split_leaks, refuse_split_leaks
 from nbkit.evaluate._metrics import Judged, Metric
+from nbkit.evaluate._plugged import CaseMetric, DataCheck
 from nbkit.evaluate._proxy import ProxyResult
 from nbkit.evaluate._records_compared import RecordsCompared, compare_records
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult, GoldenResult
@@ -52,6 +53,7 @@ __all__ = [
     "BehaviourExample",
     "BehaviourResult",
     "CalibrationBin",
+    "CaseMetric",
     "CaseRecord",
     "CaseSet",
     "CaseSetFacts",
@@ -60,6 +62,7 @@ __all__ = [
     "Contender",
     "ContenderResult",
     "Curves",
+    "DataCheck",
     "DecisionChange",
     "Difference",
     "Disparities",

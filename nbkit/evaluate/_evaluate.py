@@ -25,6 +25,7 @@ from nbkit.evaluate._fairness import fairness_of
 from nbkit.evaluate._golden import GoldenCase
 from nbkit.evaluate._golden_check import golden_results
 from nbkit.evaluate._metrics import Judged, Terms, measure
+from nbkit.evaluate._plugged import plugged_metrics
 from nbkit.evaluate._result import CaseSetFacts, EvaluationResult
 from nbkit.evaluate._search import search_slices
 from nbkit.evaluate._slices import parts_of, slice_results
@@ -109,6 +110,14 @@ def evaluate_package(
     money = case_money(cases, contract=contract)
     judged = _judge(package, cases, money=money, decide_all=decide_all)
     metrics = measure(judged, terms=terms, rng=rng, step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
+    metrics += plugged_metrics(
+        judged,
+        names=contract.evaluate.metrics,
+        taken=[metric.name for metric in metrics],
+        confidence=terms.confidence,
+        resamples=terms.resamples,
+        rng=rng,
+    )
     tell(0.6, "golden cases")
     answers = golden_results(package, golden, decide=decide)
     tell(0.65, "behaviours")

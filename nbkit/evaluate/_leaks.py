@@ -72,6 +72,7 @@ def find_leaks(frame: pd.DataFrame, *, contract: Contract) -> tuple[Leak, ...]:
         A column is missing, or all rows have the same label.
     """
     from nbkit.evaluate._leaks_between import future_leaks, together_leaks
+    from nbkit.evaluate._plugged import plugged_checks
 
     names = [column.name for column in contract.inputs]
     require_columns(frame, [*names, contract.target.column])
@@ -88,7 +89,8 @@ def find_leaks(frame: pd.DataFrame, *, contract: Contract) -> tuple[Leak, ...]:
     # What a single column gives away, all of them together give away too: one finding is enough.
     together = () if found else together_leaks(frame, labels, contract=contract)
     future = future_leaks(frame, contract=contract)
-    return (*found, *future, *together, *_duplicates(frame, names=names, contract=contract))
+    plugged = plugged_checks(frame, contract=contract)
+    return (*found, *future, *together, *plugged, *_duplicates(frame, names=names, contract=contract))
 
 
 def require_columns(frame: pd.DataFrame, names: Sequence[str]) -> None:

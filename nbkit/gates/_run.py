@@ -20,6 +20,7 @@ from nbkit.gates._evidence import (
 )
 from nbkit.gates._metric import require_at_least, require_at_most
 from nbkit.gates._people import require_monitoring, require_rehearsal, require_reproduction
+from nbkit.gates._plugged import plugged_gate
 from nbkit.gates._stability import require_stability
 from nbkit.gates._trial import require_canary, require_shadow
 from nbkit.gates._verdict import Facts, Gate, cannot_tell, guarded
@@ -86,6 +87,9 @@ def gate_from_spec(spec: GateSpec) -> Gate:
         if spec.metric is not None or spec.value is not None:
             return _never(spec.gate, f"{spec.gate} takes neither metric nor value")
         return _PLAIN_GATES[spec.gate]()
+    plugged = plugged_gate(spec)
+    if plugged is not None:
+        return plugged
     near = difflib.get_close_matches(spec.gate, GATES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"the gates are {', '.join(GATES)}"
     return _never(spec.gate, f"no gate is called {spec.gate!r}; {hint}")
