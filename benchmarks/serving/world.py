@@ -21,7 +21,7 @@ from nbkit.contract import Contract, Thresholds
 from nbkit.package import Package, write_package
 from nbkit.records import GateResult, Verdict
 from nbkit.registry import Action, Envelope, SigningKey, Statement, Submitter, TrustStore, load_key, new_key
-from nbkit.serve import PackageStore
+from nbkit.serve import AccessFile, PackageStore
 
 NAME = "payments"
 NUMBERS = [f"amount_{place}" for place in range(14)]
@@ -56,8 +56,8 @@ def make_contract(*, deadline_ms: float, **changes: object) -> Contract:
         "owner": {"team": "fraud", "primary": "ada", "deputy": "bob"}, "purpose": "stop fraud", "jurisdictions": ["US"],
         "entity": "id", "target": {"column": "fraud", "positive": 1, "meaning": "fraud", "label_delay_days": 30},
         "inputs": inputs, "decision": {"costs": {"approve": money, "refer": money, "decline": money}},
-        "serve": {"deadline_ms": deadline_ms}, "rollout": {"path": ["staging", "production"]},
-        "gates": {"staging": gates, "production": gates},
+        "serve": {"deadline_ms": deadline_ms}, "rollout": {"path": ["staging", "shadow", "production"]},
+        "gates": {"staging": gates, "shadow": gates, "production": gates},
     }  # fmt: skip
     return Contract.model_validate(content | changes)
 
@@ -93,6 +93,10 @@ class World:
     @property
     def trust(self) -> Path:
         return self.home / "trust.json"
+
+    @property
+    def token(self) -> str:
+        return (self.home / "token").read_text()
 
     @property
     def ledger_key(self) -> Path:
@@ -131,17 +135,29 @@ def _install(home: Path, package: Package) -> None:
         ends = now + timedelta(days=1)
         trust = trust.add(public, owner=name, roles=[role], not_before=now - timedelta(days=1), not_after=ends)
     trust.save(home / "trust.json")
-    statement: dict[str, Any] = {
-        "model": NAME, "version": 1, "stage": "production", "action": Action.PROMOTE, "epoch": 1,
-        "issued_at": now - timedelta(hours=1), "expires_at": now + timedelta(hours=12),
-        "package_digest": package.digest, "contract_digest": package.contract.digest,
-        "gates": (GateResult(gate="parity", verdict=Verdict.PASS, reason="0 rows differ"),), "impact": "medium",
-        "approvals_needed": 1, "submitter": Submitter(key_id=keys["ana"].key_id, owner="ana"),
-    }  # fmt: skip
-    envelope = Envelope.of(Statement.model_validate(statement)).sign(keys["ana"]).sign(keys["ben"])
-    PackageStore(home / "store").install(
-        NAME, version=1, package_dir=package.directory, envelope_json=envelope.to_json(), epoch=1
+    # The version in production is its own shadow: every row is scored twice, and both scores are recorded.
+    for version, stage in ((1, "production"), (2, "shadow")):
+        statement: dict[str, Any] = {
+            "model": NAME, "version": version, "stage": stage, "action": Action.PROMOTE, "epoch": 1,
+            "issued_at": now - timedelta(hours=1), "expires_at": now + timedelta(hours=12),
+            "package_digest": package.digest, "contract_digest": package.contract.digest,
+            "gates": (GateResult(gate="parity", verdict=Verdict.PASS, reason="0 rows differ"),), "impact": "medium",
+            "approvals_needed": 1, "submitter": Submitter(key_id=keys["ana"].key_id, owner="ana"),
+        }  # fmt: skip
+        envelope = Envelope.of(Statement.model_validate(statement)).sign(keys["ana"]).sign(keys["ben"])
+        PackageStore(home / "store").install(
+            NAME, version=version, package_dir=package.directory, envelope_json=envelope.to_json(), epoch=1, stage=stage
+        )
+    file, _, token = AccessFile.begin().add("bench", scopes=["decide"], now=now)
+    file.save(home / "apikeys.json")
+    (home / "token").write_text(token)
+
+
+def _v2(name: str, value: float | str) -> dict[str, object]:
+    kind = (
+        {"datatype": "BYTES", "parameters": {"content_type": "str"}} if isinstance(value, str) else {"datatype": "FP64"}
     )
+    return {"name": name, "shape": [1], "data": [value], **kind}
 
 
 def bodies(path: Path, *, rows: int = 5000, wrap: str = "native") -> Path:
@@ -150,7 +166,7 @@ def bodies(path: Path, *, rows: int = 5000, wrap: str = "native") -> Path:
     shape = {
         "native": lambda row: {"inputs": row},
         "mlflow": lambda row: {"dataframe_records": [row]},
-        "plain": lambda row: row,
+        "v2": lambda row: {"parameters": {"content_type": "pd"}, "inputs": [_v2(*item) for item in row.items()]},
     }[wrap]
     path.write_bytes(b"\n".join(json.dumps(shape(row)).encode() for row in records))
     return path

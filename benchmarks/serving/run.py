@@ -1,0 +1,289 @@
+"""The scoring service beside the servers that people use today: ``make bench-serve``.
+
+All serve the same fitted model (or its compiled plan) to the same varied rows; nbkit also authenticates, records each
+decision durably before it answers, gives reasons where adverse, keeps counts, and scores a shadow. All servers are up
+at once and take turns under load, so that a busy moment meets each. Client and servers share this machine's processors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import peers
+import world
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "faults"))
+from killing import Postgresql
+
+RESULT = Path(__file__).parents[1] / "results" / "serve.json"
+LOAD = Path(__file__).with_name("load.py")
+ECHO = Path(__file__).with_name("echo.py")
+CONNECTIONS = 32
+DEADLINE_MS = 100.0
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
+MARKS = ['"fallback":""']
+
+
+@dataclass(kw_only=True)
+class Server:
+    """One contestant while it runs."""
+
+    name: str
+    port: int
+    path: str
+    health: str
+    command: list[str]
+    bodies: Path
+    headers: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    ready_seconds: float = 0.0
+
+    def start(self, log: Path) -> None:
+        begun = time.perf_counter()
+        with log.open("ab") as stream:
+            self.process = subprocess.Popen(
+                self.command, env={**os.environ, **QUIET, **self.environment}, stdout=stream, stderr=stream,
+                start_new_session=True,
+            )  # fmt: skip
+        while not self._is_ready():
+            if self.process.poll() is not None or time.perf_counter() - begun > 180:
+                raise RuntimeError(f"{self.name} did not start; see {log}:\n{log.read_text()[-2000:]}")
+            time.sleep(0.01)
+        self.ready_seconds = time.perf_counter() - begun
+
+    def _is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self.health}", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=20)
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+    def memory_mb(self) -> float:
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+    def load(self, folder: Path, **plan: Any) -> dict[str, Any]:
+        plan = {
+            "port": self.port, "path": self.path, "bodies": str(self.bodies), "headers": self.headers, "marks": MARKS,
+            "connections": CONNECTIONS, **plan,
+        }  # fmt: skip
+        file = folder / "plan.json"
+        file.write_text(json.dumps(plan))
+        done = subprocess.run([sys.executable, str(LOAD), str(file)], capture_output=True, text=True, check=True)
+        told: dict[str, Any] = json.loads(done.stdout)
+        return told
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def nbkit(name: str, home: world.World, *, ledger: str, bodies: Path) -> Server:
+    port = free_port()
+    command = [
+        sys.executable, "-m", "nbkit.serve", "--name", world.NAME, "--store", str(home.store), "--port", str(port),
+        "--trust", str(home.trust), "--ledger", ledger, "--ledger-key", str(home.ledger_key),
+        "--journal", str(home.home / f"{name}.journal"), "--api-keys", str(home.home / "apikeys.json"),
+        "--log-level", "warning",
+    ]  # fmt: skip
+    return Server(
+        name=name, port=port, path=f"/v1/models/{world.NAME}/decisions", health="/readyz", command=command,
+        bodies=bodies, headers={"authorization": f"Bearer {home.token}"},
+    )  # fmt: skip
+
+
+def mlflow_serve(name: str, model: Any, folder: Path, *, bodies: Path) -> Server:
+    port, saved = free_port(), folder / name
+    mlflow.sklearn.save_model(model, saved, serialization_format="cloudpickle", pip_requirements=["scikit-learn"])
+    command = [
+        sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(saved), "--env-manager", "local",
+        "--workers", "1", "--port", str(port), "--host", "127.0.0.1",
+    ]  # fmt: skip
+    # It runs uvicorn by name.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return Server(
+        name=name, port=port, path="/invocations", health="/ping", command=command, bodies=bodies,
+        environment={"PATH": path},
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def contestants(folder: Path, url: str) -> Iterator[tuple[dict[str, Server], dict[str, str], dict[str, str]]]:
+    """Start everybody; yields servers, versions, and who is left out and why."""
+    home = world.settle(folder / "compiled", deadline_ms=DEADLINE_MS)
+    plain = world.settle(folder / "uncompiled", compiled=False, deadline_ms=2000)
+    files = {shape: world.bodies(folder / f"{shape}.jsonl", wrap=shape) for shape in ("native", "mlflow", "v2")}
+    (folder / "ledgers").mkdir()
+    ports = {name: free_port() for name in ("fastapi", "bentoml", "mlserver")}
+    others, skipped = peers.prepare(home.model, folder, ports=ports)
+    echo = free_port()
+    servers = [
+        nbkit("nbkit", home, ledger=str(folder / "ledgers" / "one.db"), bodies=files["native"]),
+        nbkit("nbkit postgresql", home, ledger=url, bodies=files["native"]),
+        nbkit("nbkit uncompiled", plain, ledger=str(folder / "ledgers" / "two.db"), bodies=files["native"]),
+        Server(
+            name="echo", port=echo, path="/", health="/", command=[sys.executable, str(ECHO), str(echo)],
+            bodies=files["native"],
+        ),
+        mlflow_serve("mlflow", home.model, folder, bodies=files["mlflow"]),
+        mlflow_serve("mlflow uncompiled", plain.model, folder, bodies=files["mlflow"]),
+        *(
+            Server(
+                name=peer.name, port=ports[peer.name], path=peer.path, health=peer.health, command=peer.command,
+                bodies=files[peer.shape], environment=peer.environment,
+            )
+            for peer in others
+        ),
+    ]  # fmt: skip
+    running: dict[str, Server] = {}
+    try:
+        for server in servers:
+            try:
+                server.start(folder / f"{server.name}.log")
+                running[server.name] = server
+            except RuntimeError as error:
+                server.stop()
+                if server.name.startswith(("nbkit", "mlflow", "echo")):
+                    raise
+                skipped[server.name] = str(error)[-300:]
+        yield running, {peer.name: peer.version for peer in others}, skipped
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def closed_loop(servers: dict[str, Server], folder: Path, *, rounds: int, seconds: float) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {name: [] for name in servers}
+    for turn in range(rounds + 1):
+        for name, server in servers.items():
+            # The slow ones need longer for as many answers; the first turn warms everybody up.
+            took = seconds if name.startswith(("nbkit", "echo")) else 2 * seconds
+            told = server.load(folder, seconds=took if turn else seconds / 2)
+            if turn:
+                found[name].append(told)
+        print(f"turn {turn} of {rounds}", {n: t[-1]["per_second"] for n, t in found.items() if t}, file=sys.stderr)
+    return found
+
+
+def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]:
+    """Three times the capacity for four seconds, between two stretches at a third of it."""
+    calm, storm = [3.0, capacity / 3], [4.0, 3 * capacity]
+    told = server.load(folder, phases=[calm, storm, calm], connections=512, timeline=True)
+    line = told.pop("timeline")
+    # By when they were answered: due plus latency.
+    answers = [(due + took, took, kind) for due, took, kind in line]
+    during = [kind for at, _, kind in answers if 3.5 <= at < 7.0]
+    # What is due a second after the storm, or later, is answered in time again.
+    after = [(took, kind) for due, took, kind in line if due >= 8.0]
+    on_time = [kind for took, kind in after if took <= DEADLINE_MS / 1000]
+    return {
+        **told,
+        "offered_per_second": round(3 * capacity),
+        "goodput_share": round(sum(kind == 1 for kind in during) / 3.5 / capacity, 3),
+        "recovered_share": round(sum(kind == 1 for kind in on_time) / max(len(after), 1), 4),
+    }
+
+
+def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str, Any]:
+    with contestants(folder, url) as (servers, versions, skipped):
+        closed = closed_loop(servers, folder, rounds=rounds, seconds=seconds)
+        best, slow = servers["nbkit"], servers["mlflow"]
+        single = [best.load(folder, connections=1, seconds=seconds) for _ in range(rounds)]
+        mean = {
+            name: {
+                key: round(statistics.median(told[key] for told in all_told), 3)
+                for key in ("per_second", "p50_ms", "p99_ms", "p999_ms")
+            }
+            for name, all_told in closed.items()
+        }
+        capacity = mean["nbkit"]["per_second"]
+        half = best.load(folder, phases=[[6.0, capacity / 2]], connections=256)
+        storm = overload(best, folder, capacity=capacity)
+        memory = {name: round(server.memory_mb(), 1) for name, server in servers.items()}
+        starts = {name: [server.ready_seconds] for name, server in servers.items() if name in ("nbkit", "mlflow")}
+        for name in starts:
+            for _ in range(2):
+                servers[name].stop()
+                servers[name].start(folder / f"{name}.log")
+                starts[name].append(servers[name].ready_seconds)
+        del slow
+    return {
+        "closed_32": mean,
+        "failed": {name: sum(told["broken"] for told in all_told) for name, all_told in closed.items()},
+        "statuses": {name: all_told[-1]["statuses"] for name, all_told in closed.items()},
+        "client_cpu_share": {name: all_told[-1]["client_cpu_share"] for name, all_told in closed.items()},
+        "closed_1": {key: round(statistics.median(told[key] for told in single), 3) for key in ("p50_ms", "p99_ms")},
+        "open_half": half,
+        "open_triple": storm,
+        "memory_mb": memory,
+        "ready_seconds": {name: round(statistics.median(all_told), 2) for name, all_told in starts.items()},
+        "skipped": skipped,
+        "versions": versions,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Postgresql() as server:
+        found = measure(Path(folder), server.url, rounds=given.rounds, seconds=given.seconds)
+    closed, ready = found["closed_32"], found["ready_seconds"]
+    rate = {name: told["per_second"] for name, told in closed.items()}
+    ratios = {f"nbkit / {name}": rate["nbkit"] / rate[name] for name in rate if name not in ("nbkit", "echo")}
+    del ratios["nbkit / nbkit uncompiled"], ratios["nbkit / mlflow uncompiled"], ratios["nbkit / nbkit postgresql"]
+    ratios |= {
+        "nbkit / echo": rate["nbkit"] / rate["echo"],
+        "p99 of mlflow / p99 of nbkit": closed["mlflow"]["p99_ms"] / closed["nbkit"]["p99_ms"],
+        "nbkit on postgresql / on sqlite": rate["nbkit postgresql"] / rate["nbkit"],
+        "nbkit uncompiled / mlflow uncompiled": rate["nbkit uncompiled"] / rate["mlflow uncompiled"],
+        "ready: mlflow / nbkit": ready["mlflow"] / ready["nbkit"],
+    }
+    used = ("nbkit", "uvicorn", "uvloop", "httptools", "msgspec", "treelite", "mlflow", "scikit-learn", "psycopg")
+    result = {
+        "name": "serve",
+        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
+        **found,
+        "deadline_ms": DEADLINE_MS,
+        "adverse_share": 0.03,
+        "cpus": os.cpu_count(),
+        "versions": {"python": sys.version.split()[0], **{n: version(n) for n in used}, **found["versions"]},
+        "n": given.rounds,
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
