@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -70,6 +71,12 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def environment(name: str, *packages: str) -> Path:
     """Make an environment; raises CalledProcessError where pip cannot."""
     home = ENVIRONMENTS / name
@@ -129,7 +136,8 @@ def _mlserver(home: Path, model: Path, port: int) -> Peer:
     folder = home / "mlserver"
     folder.mkdir()
     (folder / "scorer.py").write_text(_MLSERVER.format(model=str(model)))
-    settings = {"http_port": port, "grpc_port": port + 1, "metrics_port": port + 2, "parallel_workers": 0}
+    others = [_free_port(), _free_port()]
+    settings = {"http_port": port, "grpc_port": others[0], "metrics_port": others[1], "parallel_workers": 0}
     (folder / "settings.json").write_text(json.dumps(settings | {"debug": False}))
     (folder / "model-settings.json").write_text(json.dumps({"name": "payments", "implementation": "scorer.Scorer"}))
     return Peer(

@@ -113,11 +113,6 @@ class Contributions:
         """The margin when nothing is known about a row."""
         return self._base
 
-    @property
-    def linear(self) -> bool:
-        """Whether a row costs a dot product, not a walk over every leaf (a thousand times as long)."""
-        return not isinstance(self._explain, TreePaths)
-
     def explain(self, row: Mapping[str, Scalar]) -> Attribution:
         """Take one row's margin apart.
 

@@ -98,6 +98,11 @@ class Plan:
         return self._engine
 
     @property
+    def linear(self) -> bool:
+        """Whether a score is a dot product, and so are its reasons."""
+        return isinstance(self._engine, LinearEngine)
+
+    @property
     def link(self) -> Link:
         """``logit``: the margin is a log-odds; ``identity``: it is the score itself."""
         return self._engine.link

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from nbkit.contract import Contract, Input, RowCheck
+from nbkit.contract import Contract, Input, RowCheck, Stage
 from nbkit.package import Package
 from nbkit.registry import Envelope, TrustStore
 from nbkit.serve._batch import Batcher
 from nbkit.serve._breaker import Breaker
-from nbkit.serve._decide import Judge
+from nbkit.serve._decide import Judge, Row
 from nbkit.serve._store import PRODUCTION, Installed, PackageStore
 from nbkit.serve._sync import accept
 
@@ -143,7 +144,11 @@ def load_active(
     )
     contract = package.contract
     judge = Judge.of(package)
+    keeps_inputs = contract.audit.payload == "full"
     _warm(package, judge=judge)
+    if installed.stage != Stage.SHADOW:
+        # A shadow gives no reasons. Elsewhere they may follow while the model is laid out, where the record lets them.
+        _prepare_reasons(judge, row=made_up_row(contract), at_once=not keeps_inputs or judge.explains_at_once)
     return Active(
         version=statement.version,
         epoch=statement.epoch,
@@ -155,7 +160,7 @@ def load_active(
         deadline_seconds=contract.serve.deadline_ms / 1000,
         contract_digest=contract.digest,
         evidence_digest=envelope.digest,
-        keeps_inputs=contract.audit.payload == "full",
+        keeps_inputs=keeps_inputs,
         stage=installed.stage,
         share=installed.share,
         may_wait=contract.audit.when_unavailable == "journal",
@@ -167,8 +172,15 @@ def _warm(package: Package, *, judge: Judge) -> None:
     """Decide one row, so that the first caller does not wait for imports and caches; every path is taken."""
     row = made_up_row(package.contract)
     judge.before(row)
-    judge.after(row, package.score(row))
-    judge.after(row, 1.0)
+    for score in (package.score(row), 1.0):
+        judge.conclude(judge.weigh(row, score), follow=True)
+
+
+def _prepare_reasons(judge: Judge, *, row: Row, at_once: bool) -> None:
+    if at_once:
+        judge.reasons(row, {})
+    else:
+        threading.Thread(target=judge.reasons, args=(row, {}), name="nbkit-prepare", daemon=True).start()
 
 
 def made_up_row(contract: Contract) -> dict[str, float | str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -85,12 +86,23 @@ class Judge:
         self._unexplained = ""
         try:
             self._book = ReasonBook.from_package(package)
-            if package.plan is None:
-                self._unexplained = "the model is not compiled, so its contributions are not exact"
-            else:
-                self._contributions = Contributions.from_plan(package.plan, background=package.background())
         except NbkitError as error:
             self._unexplained = f"{type(error).__name__}: {error}"
+        if package.plan is None:
+            self._unexplained = self._unexplained or "the model is not compiled, so its contributions are not exact"
+        self._package = package
+        self._preparing = threading.Lock()
+
+    def prepare(self) -> None:
+        """Lay out the model for its reasons: seconds for hundreds of trees, so readiness does not wait for it."""
+        package = self._package
+        with self._preparing:
+            if self._contributions is not None or self._unexplained or package.plan is None:
+                return
+            try:
+                self._contributions = Contributions.from_plan(package.plan, background=package.background())
+            except NbkitError as error:
+                self._unexplained = f"{type(error).__name__}: {error}"
 
     @classmethod
     def of(cls, package: Package) -> Self:
@@ -204,7 +216,7 @@ class Judge:
     @property
     def explains_at_once(self) -> bool:
         """Whether reasons cost microseconds (a dot product) or nothing (there are none), not a millisecond (trees)."""
-        return self._contributions is None or self._contributions.linear
+        return bool(self._unexplained) or self._package.plan is None or self._package.plan.linear
 
     def reasons(self, row: Row, special: Mapping[str, str]) -> Reasons:
         """Return the model's principal reasons against a row.
@@ -221,6 +233,7 @@ class Judge:
         tuple
             The reasons, largest first, and why there are none where there are none.
         """
+        self.prepare()
         if self._contributions is None or self._book is None:
             return (), self._unexplained
         try:

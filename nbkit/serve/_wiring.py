@@ -16,6 +16,7 @@ from nbkit.route import RouteTable
 from nbkit.serve._active import Active
 from nbkit.serve._app import App, Face, Guard
 from nbkit.serve._breaker import Breaker
+from nbkit.serve._gate import Gate
 from nbkit.serve._guard import AccessGuard, open_guard
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._mlflow_face import MlflowFace
@@ -60,10 +61,13 @@ class Assembled:
         Follows the store once the server begins.
     stop : callable
         Says that the server is stopping.
+    gate : Gate
+        How many requests may be inside.
     """
 
     app: App
     stop: Callable[[], None]
+    gate: Gate
 
 
 def assemble(
@@ -124,7 +128,10 @@ def assemble(
         for service in services.values():
             service.stop()
 
-    return Assembled(app=app, stop=stop)
+    def quick() -> float:
+        return min((s.active.deadline_seconds for s in services.values() if s.active), default=1.0) / 2
+
+    return Assembled(app=app, stop=stop, gate=Gate(target=quick, metrics=metrics))
 
 
 def _model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import secrets
@@ -12,13 +13,14 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import Ledger, Place
 from nbkit.serve._app import App
-from nbkit.serve._connection import PatientProtocol
+from nbkit.serve._gate import Gate, gated_protocol
 from nbkit.serve._guard import check_exposure
 from nbkit.serve._server import Server
 from nbkit.serve._wiring import assemble
@@ -118,7 +120,7 @@ def run_worker(options: WorkerOptions) -> None:
     try:
         assembled = assemble(options, ledger=ledger, now=_now, new_id=_Ids())
         with _listen(options.host, options.port) as listener:
-            server = Server(_config(assembled.app, options), stopping=assembled.stop)
+            server = Server(_config(assembled.app, options, gate=assembled.gate), stopping=assembled.stop)
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
@@ -133,11 +135,11 @@ def run_worker(options: WorkerOptions) -> None:
         _LOG.info("ledger closed", extra={"fields": told})
 
 
-def _config(app: App, options: WorkerOptions) -> uvicorn.Config:
+def _config(app: App, options: WorkerOptions, *, gate: Gate) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="uvloop",
-        http=PatientProtocol,
+        http=cast("type[asyncio.Protocol]", gated_protocol(gate)),
         ws="none",
         lifespan="on",
         interface="asgi3",

@@ -1,0 +1,163 @@
+"""How many requests are let in at once: as many as are answered in half of their deadline, found by trying.
+
+Turning a request away inside the application costs half of answering it; under three times the load a worker would do
+little else. So the gate stands before the parser, and lets in what can be answered in time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from nbkit.serve._connection import PatientProtocol
+from nbkit.serve._metrics import Metrics
+
+__all__ = ["Gate", "gated_protocol"]
+
+# Fewer would leave commits half empty, more than the server holds connections is no limit.
+_FEWEST = 8
+_MOST = 4096
+_FIRST = 256
+
+# After an answer that took too long.
+_SHRINK = 0.8
+
+_BODY = (
+    b'{"error":{"code":"overloaded","message":"more requests than can be answered in time","problems":[]},'
+    b'"request_id":""}'
+)
+BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\ncontent-length: "
+    + b"%d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+
+
+class Gate:
+    """Counts requests inside, and learns how many that may be: more while answers are quick, fewer when not.
+
+    Parameters
+    ----------
+    target : callable
+        Seconds in which an answer is quick.
+    metrics : Metrics
+        Counts who is turned away.
+    clock : callable
+        Seconds that never go back.
+
+    Examples
+    --------
+    >>> gate = Gate(target=lambda: 0.05, metrics=Metrics(), clock=lambda: 1.0)
+    >>> gate.enter()
+    >>> gate.leave(0.2)
+    >>> gate.limit
+    204.8
+    """
+
+    __slots__ = ("_clock", "_metrics", "_shrunk_at", "_target", "inside", "limit")
+
+    def __init__(
+        self, *, target: Callable[[], float], metrics: Metrics, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._target = target
+        self._metrics = metrics
+        self._clock = clock
+        self._shrunk_at = 0.0
+        self.inside = 0
+        self.limit = float(_FIRST)
+
+    def lets_in(self) -> bool:
+        """Return whether one more may come in; counts those who may not.
+
+        Returns
+        -------
+        bool
+            Whoever comes in calls ``enter`` and ``leave``.
+        """
+        if self.inside < self.limit:
+            return True
+        self._metrics.count("shed", label="queue", value="connections")
+        return False
+
+    def enter(self) -> None:
+        """Count one in."""
+        self.inside += 1
+
+    def leave(self, seconds: float | None) -> None:
+        """Count one out.
+
+        Parameters
+        ----------
+        seconds : float or None
+            How long it was inside; None when nobody waited for an answer.
+        """
+        was_busy = self.inside >= self.limit / 2
+        self.inside -= 1
+        if seconds is None:
+            return
+        target = self._target()
+        if seconds <= target:
+            if was_busy:
+                self.limit = min(self.limit + 1 / self.limit, _MOST)
+        elif (now := self._clock()) - self._shrunk_at > target:
+            # Once for all who were inside together.
+            self._shrunk_at = now
+            self.limit = max(self.limit * _SHRINK, _FEWEST)
+
+
+class _GatedProtocol(PatientProtocol):
+    """Asks the gate before a request is parsed."""
+
+    def __init__(self, *, gate: Gate, **given: Any) -> None:
+        super().__init__(**given)
+        self._gate = gate
+        self._entered: float | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._entered is None and data.startswith(b"POST "):
+            if not self._gate.lets_in() and self._may_be_turned_away(data):
+                self._unset_keepalive_if_required()
+                self.transport.write(BUSY)
+                return
+            self._entered = time.perf_counter()
+            self._gate.enter()
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        self._left(answered=True)
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._left(answered=False)
+        super().connection_lost(exc)
+
+    def _left(self, *, answered: bool) -> None:
+        if self._entered is not None:
+            self._gate.leave(time.perf_counter() - self._entered if answered else None)
+            self._entered = None
+
+    def _may_be_turned_away(self, data: bytes) -> bool:
+        """Whether these bytes are one whole request on a connection where nothing else is going on."""
+        head, found, body = data.partition(b"\r\n\r\n")
+        at = head.lower().find(b"\r\ncontent-length:")
+        if not found or at < 0 or self._in_head or (self.cycle is not None and not self.cycle.response_complete):
+            return False
+        length = head[at + 17 :].split(b"\r\n", 1)[0].strip()
+        return length.isdigit() and int(length) == len(body) and b"close" not in head
+
+
+def gated_protocol(gate: Gate) -> Callable[..., _GatedProtocol]:
+    """Return what makes the server's connections.
+
+    Parameters
+    ----------
+    gate : Gate
+        Of this worker.
+
+    Returns
+    -------
+    callable
+        For uvicorn's ``http``.
+    """
+    return partial(_GatedProtocol, gate=gate)
