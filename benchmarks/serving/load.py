@@ -189,7 +189,8 @@ def main() -> None:
     took = plan["seconds"] if run is closed else time.perf_counter() - begun
     result = {
         "answers": len(tally.latencies),
-        "per_second": round(len(tally.latencies) / took, 1),
+        # What was turned away or refused is no work done.
+        "per_second": round(tally.statuses[200] / took, 1),
         "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
         "kinds": {str(kind): tally.kinds.count(kind) for kind in sorted(set(tally.kinds))},
         "broken": tally.broken,

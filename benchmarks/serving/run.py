@@ -36,7 +36,7 @@ RESULT = Path(__file__).parents[1] / "results" / "serve.json"
 LOAD = Path(__file__).with_name("load.py")
 ECHO = Path(__file__).with_name("echo.py")
 CONNECTIONS = 32
-DEADLINE_MS = 100.0
+DEADLINE_MS = 250.0
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
 MARKS = ['"fallback":""']
 
