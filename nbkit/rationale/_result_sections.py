@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 
+from nbkit.contract import Costs
 from nbkit.rationale._blocks import Block, Figure, Paragraph, Section, Table
 from nbkit.rationale._facts import Facts, entries, figure, find, mapping, number, percent, plain, text
 from nbkit.rationale._fair_sections import fairness_blocks
@@ -19,6 +21,9 @@ METRICS = {
     "brier": "Brier score",
     "log_loss": "Log loss",
     "ece": "Calibration error (ECE)",
+    "ece_debiased": "Calibration error less chance",
+    "recall_at_fpr": "Recall at a fixed false positive rate",
+    "precision_at_capacity": "Precision at review capacity",
     "expected_cost": "Expected cost per case",
     "approval_rate": "Approved",
     "refer_rate": "Referred to a person",
@@ -65,6 +70,35 @@ def performance(source: Source) -> Section:
     return Section(name="performance", title="Performance", blocks=tuple(blocks))
 
 
+def _amount(base: Decimal, per: Mapping[str, Decimal]) -> str:
+    return " + ".join([figure(float(base)), *(f"{factor.normalize():f} × {name}" for name, factor in per.items())])
+
+
+def _added(costs: Costs) -> str:
+    return f", and what the function {costs.function} adds" if costs.function else ""
+
+
+def _firmness(source: Source, chosen: Mapping[str, object]) -> list[Block]:
+    """Say what an amount that is 20 % off would cost, and what the fairness floor costs."""
+    moved, sentences = mapping(chosen, "plus_minus_20"), []
+    currency = source.contract.decision.costs.currency
+    regrets = [(float(str(find(then, "regret"))), name) for name, then in moved.items() if isinstance(then, Mapping)]
+    if regrets:
+        worst, name = max(regrets)
+        sentences.append(
+            f"If one amount were 20 % off, these thresholds would cost at most {worst:,.2f} {currency} per case more"
+            f" than the best ones then ({name.replace('.', ', if ')})."
+        )
+    limited = find(chosen, "limited_by")
+    if isinstance(limited, list) and limited:
+        cost = float(str(find(chosen, "cost_of_limits")))
+        sentences.append(
+            f"The floor of the impact ratio of {', '.join(map(str, limited))} excludes a cheaper choice; it costs"
+            f" {cost:,.2f} {currency} per case."
+        )
+    return [Paragraph(text=" ".join(sentences))] if sentences else []
+
+
 def threshold(source: Source) -> Section:
     """Say where the thresholds lie, how they were chosen, and what errors cost."""
     thresholds, costs = source.package.thresholds, source.contract.decision.costs
@@ -76,16 +110,16 @@ def threshold(source: Source) -> Section:
         f" {capacity} of decisions can be reviewed by people."
     )
     rows = tuple(
-        (name, figure(float(row.positive)), figure(float(row.negative)))
+        (name, _amount(row.positive, row.positive_per), _amount(row.negative, row.negative_per))
         for name, row in (("approve", costs.approve), ("refer", costs.refer), ("decline", costs.decline))
     )
     table = Table(
         columns=("Decision", "if positive", "if negative"),
         rows=rows,
-        caption=f"The cost matrix: {costs.currency} lost by one decision, by what turned out true",
+        caption=f"The cost matrix: {costs.currency} lost by one decision, by what turned out true{_added(costs)}",
         figures=frozenset({1, 2}),
     )
-    blocks: list[Block] = [*source.write("threshold"), Paragraph(text=words), table]
+    blocks: list[Block] = [*source.write("threshold"), Paragraph(text=words), table, *_firmness(source, chosen)]
     curve = find(chosen, "curve")
     points = [(float(x), float(y)) for x, y in curve] if isinstance(curve, list) else []
     if len(points) > 2:
