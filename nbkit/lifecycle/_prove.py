@@ -14,7 +14,7 @@ from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.records import AuditRecord
 from nbkit.registry import load_key
-from nbkit.serve import PackageStore, Rules, decide
+from nbkit.serve import REASONS_FOLLOW, PackageStore, Rules, decide
 from nbkit.settings import Settings
 
 
@@ -87,6 +87,8 @@ class Replayed(Result):
     recorded_reasons: tuple[str, ...]
     replayed_reasons: tuple[str, ...]
     fallback: str
+    # The recorded answer came before its reasons; the replay's are those that followed.
+    reasons_follow: bool = False
 
     @property
     def succeeded(self) -> bool:
@@ -94,16 +96,17 @@ class Replayed(Result):
         return (
             _same_bits(self.recorded_score, self.replayed_score)
             and self.recorded_decision == self.replayed_decision
-            and self.recorded_reasons == self.replayed_reasons
+            and (self.reasons_follow or self.recorded_reasons == self.replayed_reasons)
         )
 
     def view(self) -> View:
         """Return what a person is shown."""
         same = "identical, bit for bit" if self.succeeded else "DIFFERENT"
+        told = " | ".join(self.recorded_reasons) or ("to follow" if self.reasons_follow else "")
         rows = (
             ("score", repr(self.recorded_score), repr(self.replayed_score)),
             ("decision", self.recorded_decision, self.replayed_decision),
-            ("reasons", " | ".join(self.recorded_reasons), " | ".join(self.replayed_reasons)),
+            ("reasons", told, " | ".join(self.replayed_reasons)),
         )
         return View(
             headline=f"{self.id}: {self.model}@{self.version} replayed: {same}",
@@ -164,4 +167,5 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
         recorded_reasons=tuple(record.reasons),
         replayed_reasons=tuple(decision.reasons),
         fallback=record.fallback,
+        reasons_follow=record.tags.get("reasons_missing") == REASONS_FOLLOW,
     )
