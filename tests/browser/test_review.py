@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -18,9 +19,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import CliRunner, Result
 
 from nbkit import lifecycle
-from nbkit.errors import EvidenceError, RefusedError, UsageError
+from nbkit.cli import cli
+from nbkit.errors import EvidenceError, RefusedError, RegistryError, UsageError
 from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import Registry
 from nbkit.registry._server_rules import FIXED_TAGS
@@ -189,6 +192,27 @@ def test_a_reviewer_sees_what_waits_and_what_changed(project: Project) -> None:
     assert "auc" in text
     alone = lifecycle.review("mortgage@1", to="production", settings=project.settings, now=now())
     assert "nothing is in production yet" in str(alone)
+
+
+def test_the_command_line_asks_and_answers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.directory)
+    for name, value in project.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def nbkit(*words: str) -> Result:
+        return CliRunner().invoke(cli, list(words))
+
+    assert "mortgage@2" in nbkit("review").output
+    shown = json.loads(nbkit("review", "mortgage@2", "--json").output)
+    assert (shown["version"], shown["stage"], shown["champion"]) == (2, "staging", 1)
+    assert isinstance(nbkit("review", "--approve").exception, UsageError)
+    assert isinstance(nbkit("review", "mortgage@2", "--refuse", "--key", "bob").exception, UsageError)
+    assert isinstance(nbkit("review", "mortgage@2", "--approve", "--key", "alice").exception, EvidenceError)
+    assert nbkit("registry", "audit", "mortgage").exit_code == 0
+    with _by_hand(project, (NEW_ALIAS, ("Staging", 2))):
+        found = nbkit("registry", "audit", "--json")
+    assert found.exit_code == 1
+    assert [each["kind"] for each in json.loads(found.output)["findings"]] == ["alias"]
 
 
 def test_the_pages_say_what_the_moves_said(project: Project) -> None:
@@ -388,6 +412,20 @@ def test_the_run_shows_the_verdict_its_chips_and_its_rationale(page, mlflow: str
     _go(page, f"{run}/artifacts/rationale.html")
     page.frame_locator("iframe").first.get_by_text("What moves the score").first.wait_for()
     _look(page, "rationale")
+
+
+def test_a_move_with_its_evidence_goes_through_the_guarded_server(mlflow: str, project: Project) -> None:
+    settings = dataclasses.replace(project.settings, tracking_uri=mlflow)
+    with pytest.raises(RegistryError, match="nbkit: mortgage@2: no evidence for staging"):
+        Registry(settings).set_alias("mortgage", stage="staging", version=2)
+    approved = lifecycle.review("mortgage@2", to="staging", settings=settings, now=now()).approvers
+    for key in {"bob", "carol"} - set(approved):
+        lifecycle.approve("mortgage@2", to="staging", settings=settings, now=now(), key=key)
+    lifecycle.promote("mortgage@2", to="staging", settings=settings, now=now())
+    record = Registry(project.settings).version("mortgage", version=2)
+    assert "staging" in record.stages
+    assert record.description.startswith("In staging since ")
+    assert lifecycle.audit_registry("mortgage", settings=project.settings, now=now()).succeeded
 
 
 @needs_chromium

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 import pytest
 import requests
+import sqlalchemy
+from sqlalchemy.engine import make_url
 
 from nbkit.errors import RegistryError
 from nbkit.package import Package
@@ -382,7 +384,12 @@ def test_the_same_holds_on_postgresql_with_two_workers_and_a_login(
     postgresql_uri: str, tmp_path_factory: pytest.TempPathFactory, package: Package
 ) -> None:
     folder = tmp_path_factory.mktemp("login")
-    with served(folder, package, database=postgresql_uri, login=True, workers=2) as world:
+    # Its own database: a server keeps files elsewhere than the tests that write to the shared one themselves.
+    engine = sqlalchemy.create_engine(postgresql_uri, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("CREATE DATABASE guard"))
+    database = make_url(postgresql_uri).set(database="guard").render_as_string(hide_password=False)
+    with served(folder, package, database=database, login=True, workers=2) as world:
         path = "api/2.0/mlflow/registered-models/alias"
         alias = {"name": NAME, "alias": "production", "version": "1"}
         assert requests.post(f"{world.address}/{path}", json=alias, timeout=60).status_code == 401
