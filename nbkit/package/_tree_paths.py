@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.errors import PackageError
-from nbkit.package._tree_nodes import Leaf, Split, Tree, TreeliteModel, array_of
+from nbkit.package._tree_nodes import Leaf, Split, Step, Tree, TreeliteModel, array_of
 
 __all__ = ["TreePaths"]
 
@@ -70,32 +70,43 @@ class _Splits:
 class _LeafBlock:
     """Leaves whose paths need the same number of quadrature nodes, padded to the same number of columns.
 
-    Leaves are the last axis, so that every operation runs along memory. Shapes: ``column`` (columns, leaves); ``cell``
-    (cells,), the places of ``column`` that are not padding; ``start`` (cells,), each cell's first step in ``split`` and
-    ``to_left`` (steps,); factors and gains (columns, nodes, leaves); ``weight`` (nodes, leaves).
+    Leaves are the last axis, so that every operation runs along memory. Shapes: ``column``, ``split``, ``to_left``,
+    ``share``, ``floor`` (columns, leaves), where padding names a split that every row satisfies. ``again`` (cells,) are
+    places of columns that a path splits more than once, and ``start`` (cells,) says where the further steps of each
+    begin in ``more_split`` and ``more_left`` (steps,). ``time`` and ``weight`` (nodes,). Nothing has an axis of nodes
+    beside columns and leaves: such arrays outgrow the cache, and reading them took most of the time.
     """
 
     value: NDArray[np.float64]
     column: NDArray[np.intp]
-    cell: NDArray[np.intp]
-    start: NDArray[np.intp]
     split: NDArray[np.intp]
     to_left: NDArray[np.bool_]
-    factor_known: NDArray[np.float64]
-    factor_unknown: NDArray[np.float64]
-    gain_known: NDArray[np.float64]
-    gain_unknown: NDArray[np.float64]
-    weight: NDArray[np.float64]
+    again: NDArray[np.intp]
+    start: NDArray[np.intp]
+    more_split: NDArray[np.intp]
+    more_left: NDArray[np.bool_]
+    share: NDArray[np.float64]
+    floor: NDArray[np.float64]
+    time: tuple[float, ...]
+    weight: tuple[float, ...]
 
     def values(self, left: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
         """Return the Shapley value of each cell (columns, leaves), and the sum of the leaves that the row reaches."""
-        satisfied = np.ones(self.column.shape, dtype=np.bool_)
-        satisfied.flat[self.cell] = np.logical_and.reduceat(left[self.split] == self.to_left, self.start)
-        chosen = satisfied[:, None, :]
-        product = np.where(chosen, self.factor_known, self.factor_unknown).prod(axis=0)
-        product *= self.weight
-        gain = np.where(chosen, self.gain_known, self.gain_unknown)
-        return np.einsum("nl,cnl->cl", product, gain), float(self.value[satisfied.all(axis=0)].sum())
+        satisfied = left[self.split] == self.to_left
+        if len(self.again):
+            further = np.logical_and.reduceat(left[self.more_split] == self.more_left, self.start)
+            satisfied.ravel()[self.again] &= further
+        known = satisfied.astype(np.float64)
+        others = np.zeros(self.column.shape)
+        for time, weight in zip(self.time, self.weight, strict=True):
+            factor = self.floor * (1.0 - time)
+            factor += known * time
+            product = factor.prod(axis=0)
+            product *= weight
+            others += np.divide(product, factor, out=factor)
+        others *= self.value
+        others *= known - self.share
+        return others, float(self.value[satisfied.all(axis=0)].sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,12 +166,13 @@ class TreePaths:
         by_nodes: dict[int, list[Leaf]] = {}
         for leaf in leaves:
             by_nodes.setdefault((len(leaf.columns()) + 1) // 2, []).append(leaf)
+        splits = [split for tree in trees for split in tree.splits]
         return cls(
             base=bias + expected,
             bias=bias + sum(leaf.value for leaf in by_nodes.pop(0, [])),
             columns=int(array_of(header, "num_feature")[0]),
-            _splits=_Splits.stack([split for tree in trees for split in tree.splits]),
-            _blocks=tuple(_block(group, nodes=nodes) for nodes, group in sorted(by_nodes.items())),
+            _splits=_Splits.stack(splits),
+            _blocks=tuple(_block(group, nodes=nodes, padding=len(splits)) for nodes, group in sorted(by_nodes.items())),
         )
 
     def explain(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
@@ -178,7 +190,8 @@ class TreePaths:
         answer : float
             Sum of the leaves that the row reaches, and the bias.
         """
-        left = self._splits.goes_left(row)
+        # The last one is the split of the padding: every row satisfies it.
+        left = np.append(self._splits.goes_left(row), True)
         total = np.zeros(self.columns)
         answer = self.bias
         for block in self._blocks:
@@ -188,39 +201,39 @@ class TreePaths:
         return total, answer
 
 
-def _block(leaves: Sequence[Leaf], *, nodes: int) -> _LeafBlock:
-    """Pad leaves of ``2 * nodes - 1`` or ``2 * nodes`` columns to the larger number."""
+def _block(leaves: Sequence[Leaf], *, nodes: int, padding: int) -> _LeafBlock:
+    """Pad leaves of ``2 * nodes - 1`` or ``2 * nodes`` columns to the larger number, with a split that always holds."""
     width = 2 * nodes
     share = np.ones((width, len(leaves)))
     column = np.zeros((width, len(leaves)), dtype=np.intp)
-    cell: list[int] = []
+    first = np.full((width, len(leaves)), padding, dtype=np.intp)
+    to_left = np.ones((width, len(leaves)), dtype=np.bool_)
+    again: list[int] = []
     start: list[int] = []
-    split: list[int] = []
-    to_left: list[bool] = []
+    more: list[Step] = []
     for index, leaf in enumerate(leaves):
         for position, name in enumerate(leaf.columns()):
             column[position, index] = name
-            cell.append(position * len(leaves) + index)
-            start.append(len(split))
-            for step in (step for step in leaf.steps if step.column == name):
+            steps = [step for step in leaf.steps if step.column == name]
+            for step in steps:
                 share[position, index] *= step.share
-                split.append(step.split)
-                to_left.append(step.to_left)
+            first[position, index], to_left[position, index] = steps[0].split, steps[0].to_left
+            if len(steps) > 1:
+                again.append(position * len(leaves) + index)
+                start.append(len(more))
+                more += steps[1:]
     points, weights = np.polynomial.legendre.leggauss(nodes)
-    time = ((points + 1.0) / 2.0)[:, None]
-    value = np.array([leaf.value for leaf in leaves])
-    factor_unknown = np.maximum(share, _NO_ROWS)[:, None, :] * (1.0 - time)
-    factor_known = factor_unknown + time
     return _LeafBlock(
-        value=value,
+        value=np.array([leaf.value for leaf in leaves]),
         column=column,
-        cell=np.array(cell, dtype=np.intp),
+        split=first,
+        to_left=to_left,
+        again=np.array(again, dtype=np.intp),
         start=np.array(start, dtype=np.intp),
-        split=np.array(split, dtype=np.intp),
-        to_left=np.array(to_left, dtype=np.bool_),
-        factor_known=factor_known,
-        factor_unknown=factor_unknown,
-        gain_known=(1.0 - share)[:, None, :] / factor_known,
-        gain_unknown=-share[:, None, :] / factor_unknown,
-        weight=value * (weights / 2.0)[:, None],
+        more_split=np.array([step.split for step in more], dtype=np.intp),
+        more_left=np.array([step.to_left for step in more], dtype=np.bool_),
+        share=share,
+        floor=np.maximum(share, _NO_ROWS),
+        time=tuple(((points + 1.0) / 2.0).tolist()),
+        weight=tuple((weights / 2.0).tolist()),
     )
