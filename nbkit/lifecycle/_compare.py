@@ -41,11 +41,18 @@ class Compared(Result):
     case_set: str
     cases: int
     currency: str
+    review_capacity: float
     contenders: tuple[ContenderResult, ...]
+
+    @property
+    def workable(self) -> tuple[ContenderResult, ...]:
+        """Those that refer no more than people can look at, or than this version: others are cheap on paper only."""
+        most = max(self.review_capacity, self.contenders[0].referred.value)
+        return tuple(one for one in self.contenders if one.referred.value <= most)
 
     def view(self) -> View:
         """Return what a person is shown."""
-        cheapest = min(self.contenders, key=lambda one: one.cost.value)
+        cheapest = min(self.workable, key=lambda one: one.cost.value)
         rows = tuple(
             (
                 one.name,
@@ -56,7 +63,7 @@ class Compared(Result):
                 f"{one.referred.value:.1%}",
                 f"{one.declined.value:.1%}",
                 f"{one.wrong:,}",
-                one.note,
+                one.note if one in self.workable else f"refers more than people can look at; {one.note}",
             )
             for one in self.contenders
         )
@@ -179,6 +186,7 @@ def compare(
         case_set=cases.reference,
         cases=len(cases),
         currency=contract.decision.costs.currency,
+        review_capacity=contract.decision.review_capacity,
         contenders=table,
     )
     path = build.directory / "comparison.json"
