@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -23,8 +24,9 @@ class Examined(Result):
 
     directory: Path
     problems: tuple[str, ...]
-    statement: Statement | None
     signed_by: tuple[str, ...]
+    says: Mapping[str, object] = field(default_factory=dict)
+    statement: Statement | None = field(default=None, repr=False)
 
     @property
     def succeeded(self) -> bool:
@@ -102,12 +104,13 @@ def examine(
                 stage=asked, package_digest=package.digest, contract=package.contract, minimum_epoch=minimum_epoch,
             )  # fmt: skip
     except NbkitError as error:
-        return Examined(directory=directory, problems=error.problems or (error.message,), statement=None, signed_by=())
+        return Examined(directory=directory, problems=error.problems or (error.message,), signed_by=())
     return Examined(
         directory=directory,
         problems=tuple(_documents(directory, statement)),
-        statement=statement,
         signed_by=signers_of(envelope, trust=trust),
+        says=statement.model_dump(mode="json"),
+        statement=statement,
     )
 
 
