@@ -52,7 +52,8 @@ def canary(name: str, *, share: float | None = None, settings: Settings, now: da
     """
     registry = Registry(settings)
     version = registry.version_at(name, stage=Stage.CANARY)
-    if version is None:
+    # The alias stays where it was when its version moves on: then the trial is over.
+    if version is None or registry.envelope(name, version=version, stage=Stage.PRODUCTION) is not None:
         raise RefusedError(f"{name}: no version is a canary", next_step=f"nbkit promote {name} --to canary")
     verified = verify_version(name, version=version, stage=Stage.CANARY, settings=settings, now=now)
     shares = verified.package.contract.rollout.canary_shares

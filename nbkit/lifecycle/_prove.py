@@ -14,7 +14,7 @@ from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.records import AuditRecord
 from nbkit.registry import load_key
-from nbkit.serve import REASONS_FOLLOW, PackageStore, Rules, decide
+from nbkit.serve import REASONS_FOLLOW, Judge, PackageStore, Rules, decide, shadow_decision
 from nbkit.settings import Settings
 
 
@@ -154,8 +154,13 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
             f"{record_id}: fallback {record.fallback!r} answered ({record.fallback_cause}); there is no score to replay"
         )
     package = PackageStore(settings.store).package(record.package_digest)
-    row = RowCheck(package.contract).check(record.inputs)
-    decision = decide(package, row, rules=Rules.from_package(package))
+    rules = Rules.from_package(package)
+    if record.kind == "shadow":
+        # Its inputs stand once, in the record of the answer that it followed.
+        row = RowCheck(package.contract).check(find_record(record.tags["shadow_of"], settings=settings).inputs)
+        decision = shadow_decision(package, row, judge=Judge(package, rules=rules))
+    else:
+        decision = decide(package, RowCheck(package.contract).check(record.inputs), rules=rules)
     return Replayed(
         id=record.id,
         model=record.model,

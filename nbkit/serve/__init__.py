@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from nbkit.serve._access import SCOPES, AccessFile, ApiKey
-from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
+from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision, shadow_decision
 from nbkit.serve._explain import explanation_of
 from nbkit.serve._rules import Rules, Ruling, check_rules
 from nbkit.serve._store import Installed, PackageStore
@@ -34,5 +34,6 @@ __all__ = [
     "explanation_of",
     "fallback_decision",
     "run_worker",
+    "shadow_decision",
     "sync_model",
 ]

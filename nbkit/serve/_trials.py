@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from nbkit.audit import CHAMPION_DECISION, Ledger
 from nbkit.records import AuditRecord, Decision
 from nbkit.route import Split, split_key
 from nbkit.serve._active import Active
+from nbkit.serve._decide import shadow_decision
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._request import DecisionRequest
 from nbkit.serve._turn import Caller, Choice, Turn
@@ -201,7 +202,9 @@ class Trials:
         started = time.perf_counter()
         cause = ""
         try:
-            decision = self._decide(shadow, turn.request.row)
+            # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
+            row = shadow.rows.check(turn.request.row)
+            decision = shadow_decision(shadow.package, row, judge=shadow.judge)
         except Exception as error:  # noqa: BLE001 - a shadow that fails is what a trial is for: it is recorded as such
             cause = f"error: {type(error).__name__}"
             judgement = shadow.judge.fallback(turn.request.row)
@@ -233,16 +236,3 @@ class Trials:
             kind="shadow",
             stage="shadow",
         )
-
-    @staticmethod
-    def _decide(shadow: Active, row: Mapping[str, float | str | None]) -> Decision:
-        judge = shadow.judge
-        early = judge.before(row)
-        if early is not None:
-            return early.decision
-        # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
-        row = shadow.rows.check(row)
-        score = shadow.package.score(row)
-        judge.check_score(score)
-        # Reasons cost a hundred times the score and nobody is told them.
-        return judge.conclude(judge.weigh(row, score), follow=True).decision

@@ -223,3 +223,36 @@ def test_register_refuses_a_package_that_was_not_judged(project: Project) -> Non
             lifecycle.register(project.use_case, settings=project.settings, now=now())
     finally:
         build.evaluation.write_text(content)
+
+
+def test_versions_on_trial_are_served_beside_production(live: Project) -> None:
+    version = live.new_version()
+    store = PackageStore(live.settings.store)
+
+    def state(stage: str) -> str:
+        return lifecycle.sync("mortgage", settings=live.settings, now=now(), stage=stage).state
+
+    with pytest.raises(RefusedError, match="no version is a canary"):
+        lifecycle.canary("mortgage", settings=live.settings, now=now())
+    live.climb(version, to="staging")
+    live.climb(version, to="shadow")
+    assert (state("shadow"), state("shadow"), state("canary")) == ("installed", "current", "empty")
+    live.waive(version, gate="shadow", to="canary")
+    live.climb(version, to="canary")
+    assert (state("shadow"), state("canary"), state("production")) == ("removed", "installed", "current")
+    shares = []
+    for _ in range(3):
+        installed = store.current("mortgage", stage="canary")
+        assert installed is not None
+        assert (installed.version, _served(live)) == (version, 1)
+        shares.append(installed.share)
+        if len(shares) < 3:
+            lifecycle.canary("mortgage", settings=live.settings, now=now())
+            assert state("canary") == "installed"
+    assert shares == [0.01, 0.1, 0.5]
+    with pytest.raises(RefusedError, match="answers the largest share of its contract already"):
+        lifecycle.canary("mortgage", settings=live.settings, now=now())
+    with pytest.raises(UsageError, match=r"expected one of rollout\.canary_shares"):
+        lifecycle.canary("mortgage", share=0.7, settings=live.settings, now=now())
+    back = lifecycle.canary("mortgage", share=0.01, settings=live.settings, now=now())
+    assert "answers 1.0% of the subjects" in str(back)

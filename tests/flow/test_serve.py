@@ -11,12 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from nbkit import lifecycle
+from nbkit.errors import ReviewError, UsageError
 from nbkit.evaluate import load_cases
+from nbkit.review import labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +65,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="module")
 def served(live: Project) -> Iterator[tuple[Project, int, list[dict[str, object]]]]:
-    """The answers of a real ``nbkit serve`` to ten real applicants; it was told to stop and did."""
+    """The answers of a real ``nbkit serve`` to eleven applicants; it was told to stop and did."""
     port = _free_port()
     command = [sys.executable, "-m", "nbkit", "serve", "mortgage", "--port", str(port)]
     process = subprocess.Popen(
@@ -76,6 +79,8 @@ def served(live: Project) -> Iterator[tuple[Project, int, list[dict[str, object]
             {c.name: None if row[c.name] != row[c.name] else row[c.name] for c in contract.inputs}
             for row in frame.to_dict("records")
         ]
+        # The eleventh is one that policy leaves to a person.
+        rows.append(rows[0] | {"unverifiable": 1})
         answers = []
         for number, row in enumerate(rows):
             status, answer = _post(port, {"request_id": f"r{number}", "inputs": row})
@@ -175,6 +180,30 @@ def test_an_unknown_decision_cannot_be_replayed(served: tuple[Project, int, list
     done = _nbkit(served[0], "audit", "replay", "no-such-decision")
     assert done.returncode == 1
     assert done.stderr.startswith("NotInLedgerError: no-such-decision")
+
+
+def test_a_referral_waits_for_a_person_who_decides_it(served: tuple[Project, int, list[dict[str, object]]]) -> None:
+    project, _, answers = served
+    referred = answers[-1]
+    assert (referred["decision"], referred["route"]) == ("refer", "rules:unverifiable")
+    ticket = str(referred["ticket"])
+    listed = _nbkit(project, "tickets", "list", "mortgage", "--json")
+    assert ticket in {each["id"] for each in json.loads(listed.stdout)["tickets"]}
+    known = {"settings": project.settings, "now": datetime.now(UTC)}
+    with pytest.raises(ReviewError, match="take it first"):
+        lifecycle.decide_ticket("mortgage", ticket=ticket, outcome="approve", reason="policy", who="ana", **known)
+    taken = lifecycle.take_ticket("mortgage", ticket=ticket, who="ana", **known)
+    assert "ana has it until" in str(taken)
+    decided = lifecycle.decide_ticket("mortgage", ticket=ticket, outcome="approve", reason="policy", who="ana", **known)
+    assert "approve, decided by ana (policy)" in str(decided)
+    assert ticket not in str(lifecycle.tickets("mortgage", **known))
+    closed = lifecycle.tickets("mortgage", every=True, **known)
+    assert ticket in str(closed)
+    assert [label.outcome for label in labels_of(closed.tickets)] == ["approve"]
+    with pytest.raises(ReviewError, match="there is none of that id"):
+        lifecycle.take_ticket("mortgage", ticket="t-nobody", who="ana", **known)
+    with pytest.raises(UsageError, match="who takes it"):
+        lifecycle.take_ticket("mortgage", ticket=ticket, who="", **known)
 
 
 def test_an_edited_record_is_named(served: tuple[Project, int, list[dict[str, object]]]) -> None:
