@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from nbkit.contract import Notice
-from nbkit.errors import NbkitError
+from nbkit.errors import NbkitError, RationaleError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._prove import find_record
 from nbkit.lifecycle._usecase import open_use_case
@@ -94,6 +94,11 @@ def notice(
     from nbkit.rationale import notice_of
 
     record = find_record(record_id, settings=settings)
+    if record.kind != "decision":
+        followed = record.tags.get("shadow_of", "ID")
+        raise RationaleError(
+            f"{record_id}: a shadow's record, which answered nobody", next_step=f"nbkit notice {followed}"
+        )
     package = PackageStore(settings.store).package(record.package_digest)
     made = notice_of(
         _with_late_reasons(record, package),

@@ -129,7 +129,9 @@ def check_reasons(target: str, *, base: Path, settings: Settings, limit: int = 1
     ledger = ledger_path(name, settings=settings)
     if not ledger.exists():
         return checked
-    found = reconcile(read_records(ledger, model=name, limit=limit), store=PackageStore(settings.store))
+    # A shadow gives nobody reasons.
+    told = tuple(record for record in read_records(ledger, model=name, limit=limit) if record.kind == "decision")
+    found = reconcile(told, store=PackageStore(settings.store))
     return ReasonsChecked(name=name, path=checked.path, codes=checked.codes, problems=checked.problems, ledger=found)
 
 

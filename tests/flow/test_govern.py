@@ -239,7 +239,8 @@ def test_versions_on_trial_are_served_beside_production(live: Project) -> None:
     assert (state("shadow"), state("shadow"), state("canary")) == ("installed", "current", "empty")
     live.waive(version, gate="shadow", to="canary")
     live.climb(version, to="canary")
-    assert (state("shadow"), state("canary"), state("production")) == ("removed", "installed", "current")
+    assert (state("shadow"), state("canary")) == ("removed", "installed")
+    assert state("production") in ("installed", "current")
     shares = []
     for _ in range(3):
         installed = store.current("mortgage", stage="canary")

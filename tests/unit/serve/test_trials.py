@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nbkit import lifecycle
 from nbkit.audit import Ledger, read_records, trial_summary
+from nbkit.errors import RationaleError
 from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve import PackageStore
@@ -19,6 +23,7 @@ from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._service import Service
 from nbkit.serve._trials import Trials
 from nbkit.serve._turn import Caller
+from nbkit.settings import Settings
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SUBJECTS = [f"customer {number}" for number in range(60)]
@@ -243,3 +248,21 @@ def test_every_decision_is_timed_by_stage_route_and_outcome(service: Service, tr
     text = service.metrics.render(version=1)
     assert 'nbkit_route_seconds_count{stage="production",route="model",outcome="approve"} 1' in text
     assert "nbkit_audit_commit_seconds_count 1" in text
+
+
+def test_a_shadow_is_replayed_bit_for_bit_and_gets_no_notice(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path, tmp_path: Path
+) -> None:
+    trials.serve_shadow(make_active(trial, stage="shadow"))
+    ask(service, lender.BAD)
+    (shadow,) = shadows_of(path, trials, count=1)
+    copy = tmp_path / "store" / "ledger" / "loans.db"
+    copy.parent.mkdir()
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    settings = Settings(tracking_uri="", artifact_root=tmp_path, home=tmp_path, store=tmp_path / "store")
+    replayed = lifecycle.audit_replay(shadow.id, settings=settings)
+    assert replayed.succeeded, str(replayed)
+    assert (replayed.version, replayed.recorded_score) == (2, shadow.score)
+    with pytest.raises(RationaleError, match="a shadow's record, which answered nobody"):
+        lifecycle.notice(shadow.id, base=tmp_path, settings=settings)
