@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from nbkit.serve._access import SCOPES, AccessFile, ApiKey
-from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision, shadow_decision
+from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
 from nbkit.serve._explain import explanation_of
 from nbkit.serve._rules import Rules, Ruling, check_rules
+from nbkit.serve._shadow import shadow_decision
 from nbkit.serve._store import Installed, PackageStore
 from nbkit.serve._sync import CANARY_SHARE_TAG, PackageSource, SyncResult, VersionTags, sync_model
 from nbkit.serve._worker import WorkerOptions, run_worker

@@ -23,7 +23,6 @@ __all__ = [
     "Weighed",
     "decide",
     "fallback_decision",
-    "shadow_decision",
 ]
 
 # What stands in ``reasons_missing`` when they were not ready in time and can be asked for afterwards.
@@ -380,38 +379,6 @@ def decide(package: Package, row: Row, *, rules: Rules) -> Decision:
     judge = Judge(package, rules=rules)
     early = judge.before(row)
     return (early or judge.after(row, package.score(row))).decision
-
-
-def shadow_decision(package: Package, row: Row, *, judge: Judge) -> Decision:
-    """Decide one row as a shadow does: without reasons, because nobody is told them and they cost most of the time.
-
-    Parameters
-    ----------
-    package : Package
-        Verified.
-    row : mapping
-        As ``RowCheck.check`` of this package's contract returns it.
-    judge : Judge
-        Of the package.
-
-    Returns
-    -------
-    Decision
-        The same for the same package and row, whenever it is asked.
-
-    Raises
-    ------
-    PackageError
-        The score is not a probability.
-    RuleError
-        The rules failed.
-    """
-    early = judge.before(row)
-    if early is not None:
-        return early.decision
-    score = package.score(row)
-    judge.check_score(score)
-    return judge.conclude(judge.weigh(row, score), follow=True).decision
 
 
 def fallback_decision(package: Package, row: Row, *, rules: Rules) -> Decision | None:

@@ -14,9 +14,9 @@ from nbkit.audit import CHAMPION_DECISION, Ledger
 from nbkit.records import AuditRecord, Decision
 from nbkit.route import Split, split_key
 from nbkit.serve._active import Active
-from nbkit.serve._decide import shadow_decision
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._request import DecisionRequest
+from nbkit.serve._shadow import shadow_decision
 from nbkit.serve._turn import Caller, Choice, Turn
 
 __all__ = ["OVERRIDE_SCOPE", "ROUTED_BY", "TRACE", "Trials"]
