@@ -14,16 +14,7 @@ from nbkit.package import Contributions, Package, ReasonBook, ReasonCode, princi
 from nbkit.records import Decision
 from nbkit.serve._rules import Row, Rules, Ruling
 
-__all__ = [
-    "REASONS_FOLLOW",
-    "Judge",
-    "Judgement",
-    "Reasons",
-    "Row",
-    "Weighed",
-    "decide",
-    "fallback_decision",
-]
+__all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed", "decide", "fallback_decision"]
 
 # What stands in ``reasons_missing`` when they were not ready in time and can be asked for afterwards.
 REASONS_FOLLOW = "to follow"
