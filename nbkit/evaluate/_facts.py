@@ -51,7 +51,7 @@ def group_facts(group: GroupResult) -> dict[str, object]:
         "group": group.group,
         "reference": group.reference,
         "n": group.n,
-        "approval_rate": group.approval_rate.value,
+        "approval_rate": group.approval_rate.value if group.n else None,
         "impact_ratio": ratio.value if measured else None,
         "low": ratio.low,
         "high": ratio.high,

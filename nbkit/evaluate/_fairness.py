@@ -154,6 +154,23 @@ def _group(
     )
 
 
+def nobody(attribute: AttributeResult) -> GroupResult:
+    """Return what is known of an attribute of which no case has another group than the reference: nothing."""
+    gaps = f"; {attribute.unknown:,} have no group" if attribute.unknown else ""
+    return GroupResult(
+        attribute=attribute.attribute,
+        group="any other",
+        reference=attribute.reference,
+        n=0,
+        approval_rate=Estimate(value=0.0),
+        impact_ratio=None,
+        opportunity=None,
+        verdict="cannot tell",
+        reason=f"no case has a group to compare{gaps}",
+        n_that_would_tell=None,
+    )
+
+
 def share(hits: int, *, of: int, confidence: float) -> Estimate | None:
     """Return a share with Wilson's interval; None of nothing."""
     return wilson(hits, of=of, confidence=confidence) if of else None

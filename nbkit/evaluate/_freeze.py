@@ -260,7 +260,7 @@ def _cases(rows: pd.DataFrame, ids: list[CaseId], labels: list[Label], *, contra
             id=ids[row],
             label=labels[row],
             inputs=check({name: values[row] for name, values in inputs.items()}),
-            protected={name: _group(values[row]) for name, values in protected.items()},
+            protected={name: group_name(values[row]) for name, values in protected.items()},
         )
         for row in range(len(ids))
     ]
@@ -275,7 +275,8 @@ def _columns(rows: pd.DataFrame, names: list[str]) -> Mapping[str, list[object]]
     }
 
 
-def _group(value: object) -> str | None:
+def group_name(value: object) -> str | None:
+    """Return a protected group as frozen cases name it: ``1``, also where a gap made pandas write 1.0."""
     found = _plain(value)
     return None if found is None else str(found)
 

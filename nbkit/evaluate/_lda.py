@@ -18,6 +18,7 @@ from nbkit.evaluate._decide import APPROVE, costs_of, decisions_of
 from nbkit.evaluate._delong import Estimate, auc
 from nbkit.evaluate._draws import Floats
 from nbkit.evaluate._fairness import impact_ratio
+from nbkit.evaluate._freeze import group_name
 from nbkit.evaluate._lda_candidates import LdaCandidate, candidates_of, prepared, silenced
 from nbkit.evaluate._lda_ledger import LdaEntry, LdaGroup, LdaLedger
 from nbkit.evaluate._proxy import ProxyResult, proxies_of
@@ -139,7 +140,7 @@ def _rows_of(frame: pd.DataFrame, *, contract: Contract, seed: int) -> _Rows:
     groups = []
     for attribute in contract.protected:
         known = frame[attribute.name].notna().to_numpy(dtype=bool)
-        names = frame[attribute.name].astype(str).to_numpy()
+        names = np.array([str(group_name(value)) for value in frame[attribute.name].tolist()], dtype=object)
         reference = known & (names == attribute.reference)
         for name in sorted(set(names[known]) - {attribute.reference}):
             member = known & (names == name)

@@ -14,7 +14,7 @@ from nbkit.evaluate._contenders import ContenderResult
 from nbkit.evaluate._curves import ConfusionRow, Curves
 from nbkit.evaluate._facts import champion_facts, group_facts, measure_facts
 from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
-from nbkit.evaluate._fairness import AttributeResult, GroupResult
+from nbkit.evaluate._fairness import AttributeResult, GroupResult, nobody
 from nbkit.evaluate._metrics import Metric
 from nbkit.evaluate._search import SliceSearch
 from nbkit.evaluate._slices import SliceResult
@@ -222,10 +222,13 @@ class EvaluationResult:
 
     @property
     def groups(self) -> tuple[GroupResult, ...]:
-        """Every protected group but the references, and intersections where the contract judges them."""
+        """Every protected group but the references, and intersections where the contract judges them.
+
+        An attribute that no case tells anything about is there as a group of nobody, so that it never passes unseen.
+        """
         more = self.disparities
         judged = (*self.fairness, *(more.intersections if more and more.intersections_judged else ()))
-        return tuple(group for attribute in judged for group in attribute.groups)
+        return tuple(group for attribute in judged for group in attribute.groups or (nobody(attribute),))
 
     @property
     def measures(self) -> tuple[GroupMeasure, ...]:

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from nbkit.contract import Contract, Costs, Thresholds
 from nbkit.errors import EvaluationError
 from nbkit.evaluate._costs import money_of
+from nbkit.evaluate._freeze import group_name
 from nbkit.evaluate._prices import Amounts, Matrix, Prices, Ranked, Split
 
 # More points than this do not show in a curve a few hundred pixels wide.
@@ -184,10 +185,10 @@ def group_limits(frame: pd.DataFrame, *, contract: Contract) -> tuple[GroupLimit
     for attribute in contract.protected:
         if attribute.name not in frame.columns:
             continue
-        values = frame[attribute.name]
-        reference = (values == attribute.reference).fillna(value=False).to_numpy(dtype=bool)
-        for group in sorted(str(value) for value in values.dropna().unique() if value != attribute.reference):
-            inside = (values.astype(str) == group).to_numpy(dtype=bool) & values.notna().to_numpy(dtype=bool)
+        names = [group_name(value) for value in frame[attribute.name].tolist()]
+        reference = np.array([name == attribute.reference for name in names], dtype=bool)
+        for group in sorted({name for name in names if name is not None} - {attribute.reference}):
+            inside = np.array([name == group for name in names], dtype=bool)
             if min(inside.sum(), reference.sum()) >= minimum:
                 floor = contract.fairness.impact_ratio_floor
                 found.append(

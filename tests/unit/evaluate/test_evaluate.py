@@ -117,6 +117,22 @@ class TestResult:
             assert gate(facts).verdict is Verdict.PASS
         assert "not among the facts" not in require_fairness()(facts).reason
 
+    @pytest.mark.parametrize(("told", "gaps"), [("a", ""), (None, "; 120 have no group")])
+    def test_an_attribute_that_no_case_tells_anything_about_never_passes(
+        self, evaluate, rows, contract, pinned, package_class, tmp_path, told, gaps
+    ):
+        alike = rows.assign(group=told)
+        cases = freeze_cases(alike, contract=contract, directory=tmp_path, name="one", share=0.3, seed=0)
+        result = evaluate(package_class(contract=pinned(cases)), cases=cases)
+        assert (
+            f"approval of group 'any other' against 'a': no case has a group to compare{gaps}" in result.open_questions
+        )
+        (group,) = result.facts()["fairness"]["groups"]
+        assert (group["n"], group["approval_rate"], group["impact_ratio"]) == (0, None, None)
+        gate = require_fairness()(result.facts())
+        assert (gate.verdict, "group any other (not measured)" in gate.reason) == (Verdict.CANNOT_TELL, True)
+        assert EvaluationResult.from_json(result.to_json()) == result
+
     def test_notebooks_show_the_summary_line(self, evaluate):
         assert "AUC" in evaluate()._repr_html_()
 

@@ -240,3 +240,15 @@ class TestLimits:
         assert limit.reference.sum() == (rows.group == "a").sum()
         assert group_limits(rows.head(60), contract=contract) == ()
         assert group_limits(rows.drop(columns="group"), contract=contract) == ()
+
+    @pytest.mark.parametrize("gap", [False, True])
+    def test_groups_that_are_numbers_are_limited_like_groups_that_are_text(self, rows, make_contract, gap):
+        contract = make_contract(
+            protected=[{"name": "group", "reference": "1"}], fairness={"impact_ratio_floor": 0.7, "minimum_group": 50}
+        )
+        numbers = rows.assign(group=rows.group.map({"a": 1, "b": 2}))
+        if gap:
+            numbers.loc[numbers.index[0], "group"] = None  # pandas now writes 1.0 and 2.0
+        (limit,) = group_limits(numbers, contract=contract)
+        assert limit.name == "group 2"
+        assert limit.reference.sum() == (numbers.group == 1).sum()
