@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from pathlib import Path
 from nbkit.audit._entry import Entry, entry_of, record_of
 from nbkit.errors import AuditError, LedgerTamperedError
 from nbkit.records import AuditRecord
+
+_LOG = logging.getLogger("nbkit.audit")
 
 _FORMAT = b"nbkit journal 1\n"
 
@@ -31,8 +34,8 @@ class Journal:
     Parameters
     ----------
     path : Path
-        Where another process holds it, ``-2``, ``-3`` and so on is taken: what a worker that died left in one of them
-        is found by the next that starts.
+        Where another process holds it, ``~2``, ``~3`` and so on is taken. What a worker that died left in any of them
+        is taken over by the next that starts.
     key : bytes
         Of the digests: nobody else can slip a line in.
     """
@@ -43,10 +46,12 @@ class Journal:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._file: int | None = None
         try:
-            self._load()
+            self._entries = {(entry.model, entry.request_id): entry for entry in self._load(self._path)}
         except AuditError:
             os.close(self._lock)
             raise
+        for other in sorted({path, *path.parent.glob(f"{path.stem}~*{path.suffix}")} - {self._path}):
+            self._take_over(other)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -112,7 +117,8 @@ class Journal:
 
     def _open(self) -> int:
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if not os.fstat(self._file).st_size:
+        if os.fstat(self._file).st_size < len(_FORMAT):
+            os.ftruncate(self._file, 0)  # a full disk may have cut the first line short
             _write(self._file, _FORMAT)
             folder = os.open(self._path.parent, os.O_RDONLY)
             try:
@@ -124,39 +130,69 @@ class Journal:
     def _line(self, body: bytes) -> bytes:
         return hashlib.blake2b(body, key=self._key, digest_size=16).hexdigest().encode() + b" " + body + b"\n"
 
-    def _load(self) -> None:
+    def _take_over(self, other: Path) -> None:
+        """Move what nobody else would drain here: copied first, so that a crash leaves it twice rather than never."""
+        if not other.exists() or (lock := _lock(other)) is None:
+            return  # whoever holds it drains it
         try:
-            content = self._path.read_bytes()
+            found = self._load(other)
+            fresh = [self._beside(entry) for entry in found if entry not in self._entries.values()]
+            if fresh:
+                self.append(fresh)
+            other.unlink()
+            _LOG.warning("journal taken over", extra={"fields": {"from": str(other), "records": len(fresh)}})
+        except (AuditError, OSError) as error:
+            # It stays where it is, as evidence or for the next that starts.
+            _LOG.error("a journal is left alone", extra={"fields": {"journal": str(other), "reason": str(error)}})
+        finally:
+            os.close(lock)
+
+    def _beside(self, entry: Entry) -> Entry:
+        return renamed(entry) if (entry.model, entry.request_id) in self._entries else entry
+
+    def _load(self, path: Path) -> list[Entry]:
+        try:
+            content = path.read_bytes()
         except FileNotFoundError:
-            return
+            return []
+        if len(content) < len(_FORMAT) and _FORMAT.startswith(content):
+            return []  # whoever began it got no further, so nobody was answered
         head, _, lines = content.partition(b"\n")
         if head + b"\n" != _FORMAT:
-            raise AuditError(f"{self._path}: expected {_FORMAT.decode().strip()!r} in its first line")
+            raise AuditError(f"{path}: expected {_FORMAT.decode().strip()!r} in its first line")
         *whole, torn = lines.split(b"\n")
+        entries = []
         for number, line in enumerate(whole, start=1):
             body = line.partition(b" ")[2]
             if self._line(body) != line + b"\n":
-                raise LedgerTamperedError(f"{self._path}: record {number}: edited", next_step="keep it as evidence")
-            entry = entry_of(record_of(body, place=f"{self._path}: record {number}"))
-            self._entries[entry.model, entry.request_id] = Entry(
-                id=entry.id, model=entry.model, request_id=entry.request_id, body=body
-            )
+                raise LedgerTamperedError(f"{path}: record {number}: edited", next_step="keep it as evidence")
+            record = record_of(body, place=f"{path}: record {number}")
+            entries.append(Entry(id=record.id, model=record.model, request_id=record.request_id, body=body))
         if torn:
-            os.truncate(self._path, len(content) - len(torn))
+            os.truncate(path, len(content) - len(torn))
+        return entries
 
 
 def _claim(path: Path) -> tuple[Path, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, _MOST_JOURNALS + 1):
-        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-        lock = os.open(free.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-        else:
+        # No model's name has this sign, so a second worker of one model never holds the journal of another model.
+        free = path if number == 1 else path.with_stem(f"{path.stem}~{number}")
+        lock = _lock(free)
+        if lock is not None:
             return free, lock
     raise AuditError(f"{path}: {_MOST_JOURNALS} workers hold a journal here")
+
+
+def _lock(path: Path) -> int | None:
+    """Hold a journal for this process; None where another holds it."""
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
 
 
 def renamed(entry: Entry) -> Entry:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nbkit.audit import read_record, verify_ledger
-from nbkit.contract import RowCheck
 from nbkit.errors import NotInLedgerError, UsageError
 from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.records import AuditRecord
 from nbkit.registry import load_key
-from nbkit.serve import REASONS_FOLLOW, Judge, PackageStore, Rules, decide, shadow_decision
+from nbkit.serve import REASONS_FOLLOW, PackageStore, replay_decision
 from nbkit.settings import Settings
 
 
@@ -96,7 +95,9 @@ class Replayed(Result):
         return (
             _same_bits(self.recorded_score, self.replayed_score)
             and self.recorded_decision == self.replayed_decision
-            and (self.reasons_follow or self.recorded_reasons == self.replayed_reasons)
+            # What was told at once is told first; what was to follow comes behind it.
+            and self.recorded_reasons
+            == (self.replayed_reasons[: len(self.recorded_reasons)] if self.reasons_follow else self.replayed_reasons)
         )
 
     def view(self) -> View:
@@ -144,7 +145,7 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
     NotInLedgerError
         No such record.
     UsageError
-        The answer was a fallback: no model scored it.
+        The answer was a fallback: no model scored it; or the contract lets no inputs be kept.
     TamperedPackageError
         The package in the store is not the one that decided.
     """
@@ -153,14 +154,12 @@ def audit_replay(record_id: str, *, settings: Settings) -> Replayed:
         raise UsageError(
             f"{record_id}: fallback {record.fallback!r} answered ({record.fallback_cause}); there is no score to replay"
         )
+    # A shadow's inputs stand once, in the record of the answer that it followed.
+    source = find_record(record.tags["shadow_of"], settings=settings) if record.kind == "shadow" else record
+    if not source.inputs:
+        raise UsageError(f"{record_id}: its inputs were not kept (audit.inputs), so nobody can score them again")
     package = PackageStore(settings.store).package(record.package_digest)
-    rules = Rules.from_package(package)
-    if record.kind == "shadow":
-        # Its inputs stand once, in the record of the answer that it followed.
-        row = RowCheck(package.contract).check(find_record(record.tags["shadow_of"], settings=settings).inputs)
-        decision = shadow_decision(package, row, judge=Judge(package, rules=rules))
-    else:
-        decision = decide(package, RowCheck(package.contract).check(record.inputs), rules=rules)
+    decision = replay_decision(package, record, inputs_of=source)
     return Replayed(
         id=record.id,
         model=record.model,

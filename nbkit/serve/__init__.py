@@ -8,6 +8,7 @@ from __future__ import annotations
 from nbkit.serve._access import SCOPES, AccessFile, ApiKey
 from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
 from nbkit.serve._explain import explanation_of
+from nbkit.serve._replay import replay_decision
 from nbkit.serve._rules import Rules, Ruling, check_rules
 from nbkit.serve._shadow import shadow_decision
 from nbkit.serve._store import Installed, PackageStore
@@ -34,6 +35,7 @@ __all__ = [
     "decide",
     "explanation_of",
     "fallback_decision",
+    "replay_decision",
     "run_worker",
     "shadow_decision",
     "sync_model",

@@ -13,7 +13,7 @@ from nbkit.serve._decide import REASONS_FOLLOW, Judge, Reasons, Row
 from nbkit.serve._record import REASON_TEXT, REASONS_MISSING, SPECIAL
 from nbkit.serve._request import DecisionRequest
 
-__all__ = ["Explainer", "explanation_of"]
+__all__ = ["Explainer", "explanation_of", "row_of", "special_of"]
 
 
 # More than these would wait longer than they are worth: decisions come first, and reasons can follow.
@@ -80,8 +80,7 @@ def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package
             judge = Judge.of(load_package(record.package_digest))
         except NbkitError as error:
             return told | {"state": "missing", "reasons": given, "reasons_missing": f"{type(error).__name__}: {error}"}
-        special = {n.removeprefix(SPECIAL): value for n, value in record.tags.items() if n.startswith(SPECIAL)}
-        reasons, missing = judge.reasons(_row_of(record), special)
+        reasons, missing = judge.reasons(row_of(record), special_of(record))
         known = {entry["code"] for entry in given}
         given += [{"code": one.code, "text": one.text} for one in reasons if one.code not in known]
         state = "computed"
@@ -90,5 +89,11 @@ def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package
     return told | {"state": state if given or not missing else "missing", "reasons": given, "reasons_missing": missing}
 
 
-def _row_of(record: AuditRecord) -> Row:
+def special_of(record: AuditRecord) -> dict[str, str]:
+    """Return which inputs held a sentinel."""
+    return {name.removeprefix(SPECIAL): value for name, value in record.tags.items() if name.startswith(SPECIAL)}
+
+
+def row_of(record: AuditRecord) -> Row:
+    """Return the inputs as they were scored: checked already, so they are not checked again."""
     return {name: value for name, value in record.inputs.items() if isinstance(value, float | str | None)}

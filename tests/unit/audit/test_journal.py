@@ -212,9 +212,78 @@ def test_an_edited_journal_is_refused(waits: Path, path: Path, key: Ed25519Priva
         Ledger.open(path, key=key, now=lambda: NOON, journal=waits)
 
 
+def test_a_journal_whose_first_line_was_cut_short_by_a_full_disk_begins_anew(
+    waits: Path, make_record: MakeRecord
+) -> None:
+    for begun in (b"", b"nbkit jour"):
+        waits.parent.mkdir(exist_ok=True)
+        waits.write_bytes(begun)
+        journal = Journal(waits, key=KEY)
+        assert len(journal) == 0
+        journal.append([entry_of(make_record(1))])
+        journal.close()
+        again = Journal(waits, key=KEY)
+        assert [entry.id for entry in again.waiting(9)] == ["d-1"]
+        again.drained(again.waiting(9))
+        again.close()
+
+
+def left_behind(waits: Path, *records: AuditRecord) -> Path:
+    """Records in the journal of a second worker that died."""
+    first, second = Journal(waits, key=KEY), Journal(waits, key=KEY)
+    second.append([entry_of(record) for record in records])
+    first.close()
+    second.close()
+    return second._path
+
+
+def test_what_a_second_worker_left_is_taken_over_by_the_only_one_that_starts(
+    waits: Path, make_record: MakeRecord
+) -> None:
+    left = left_behind(waits, make_record(1), make_record(2))
+    alone = Journal(waits, key=KEY)
+    assert not left.exists()
+    assert [entry.id for entry in alone.waiting(9)] == ["d-1", "d-2"]
+    alone.close()
+    # The copy is on the disk before the original goes; a crash between leaves both, which counts once.
+    again = Journal(waits, key=KEY)
+    assert len(again) == 2
+    again.close()
+    left.write_bytes(waits.read_bytes())
+    once = Journal(waits, key=KEY)
+    assert (len(once), left.exists()) == (2, False)
+    once.close()
+
+
+def test_two_answers_to_one_request_in_two_journals_are_both_kept(waits: Path, make_record: MakeRecord) -> None:
+    left_behind(waits, make_record(2, request_id="r-1"))
+    mine = Journal(waits.with_name("own.journal"), key=KEY)
+    mine.append([entry_of(make_record(1))])
+    mine.close()
+    mine._path.rename(waits)
+    both = Journal(waits, key=KEY)
+    assert [(entry.id, entry.request_id) for entry in both.waiting(9)] == [("d-1", "r-1"), ("d-2", "d-2:journal")]
+    both.close()
+
+
+def test_a_journal_that_is_held_or_edited_is_left_where_it_is(waits: Path, make_record: MakeRecord) -> None:
+    left = left_behind(waits, make_record(1))
+    left.write_bytes(left.read_bytes().replace(b"refer", b"approve"))
+    alone = Journal(waits, key=KEY)
+    assert (len(alone), left.exists()) == (0, True)
+    alone.close()
+    left.write_bytes(left.read_bytes().replace(b"approve", b"refer"))
+    lock = journal_module._lock(left)
+    assert lock is not None
+    second = Journal(waits, key=KEY)
+    assert (len(second), left.exists()) == (0, True)
+    second.close()
+    os.close(lock)
+
+
 def test_each_process_has_a_journal_of_its_own(waits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = Journal(waits, key=KEY), Journal(waits, key=KEY)
-    assert [journal._path.name for journal in (one, two)] == ["loans.journal", "loans-2.journal"]
+    assert [journal._path.name for journal in (one, two)] == ["loans.journal", "loans~2.journal"]
     monkeypatch.setattr(journal_module, "_MOST_JOURNALS", 2)
     with pytest.raises(AuditError, match="2 workers hold a journal here"):
         Journal(waits, key=KEY)

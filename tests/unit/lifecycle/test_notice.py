@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from nbkit import lifecycle
 from nbkit.audit import Ledger
 from nbkit.cli import cli
-from nbkit.errors import RationaleError
+from nbkit.errors import RationaleError, UsageError
 from nbkit.records import AuditRecord
 from nbkit.serve import REASONS_FOLLOW, Judge, PackageStore
 from nbkit.settings import Settings
@@ -59,7 +59,8 @@ def lending(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
     late = replace(bad, id="late", request_id="late", reasons=(), tags={"reasons_missing": REASONS_FOLLOW})
     wrong = replace(bad, id="wrong", request_id="wrong", reasons=("R03",), tags={"reason.R03": "Purpose of the loan"})
     with Ledger.open(path, key=people.keys["ledger"].secret, now=lambda: NOW) as ledger:
-        for one in (bad, record("good", world.GOOD), late, wrong):
+        bare = replace(record("bare", world.GOOD), inputs={})
+        for one in (bad, record("good", world.GOOD), late, wrong, bare):
             ledger.submit(one).result(timeout=30)
     return base, settings
 
@@ -127,7 +128,7 @@ def test_recorded_reasons_are_reconciled(lending: tuple[Path, Settings], tmp_pat
     found = lifecycle.check_reasons("loans", base=tmp_path, settings=settings)
     assert found.problems == ()
     assert found.ledger is not None
-    assert (found.ledger.records, found.ledger.adverse, found.ledger.same) == (4, 3, 1)
+    assert (found.ledger.records, found.ledger.adverse, found.ledger.same) == (5, 3, 1)
     assert [one.id for one in found.ledger.differences] == ["wrong"]
     assert not found.succeeded
     text = str(found)
@@ -138,3 +139,12 @@ def test_recorded_reasons_are_reconciled(lending: tuple[Path, Settings], tmp_pat
         "1: they were late, and follow from the record",
     ):
         assert words in text
+
+
+def test_a_decision_whose_inputs_were_not_kept_says_that_it_cannot_be_replayed(
+    lending: tuple[Path, Settings],
+) -> None:
+    _, settings = lending
+    with pytest.raises(UsageError, match="its inputs were not kept"):
+        lifecycle.audit_replay("bare", settings=settings)
+    assert lifecycle.audit_replay("late", settings=settings).replayed_reasons == ("R02", "R01")

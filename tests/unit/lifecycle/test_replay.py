@@ -24,3 +24,6 @@ def test_reasons_that_were_to_follow_are_those_of_the_replay() -> None:
     assert replayed(reasons_follow=True).succeeded
     assert "to follow" in str(replayed(reasons_follow=True).view())
     assert not replayed(reasons_follow=True, replayed_decision="refer").succeeded
+    told = {"recorded_reasons": ("R01",), "reasons_follow": True}
+    assert replayed(**told, replayed_reasons=("R01", "R02")).succeeded
+    assert not replayed(**told, replayed_reasons=("R02", "R01")).succeeded
