@@ -133,7 +133,7 @@ def test_recorded_reasons_are_reconciled(lending: tuple[Path, Settings], tmp_pat
     assert not found.succeeded
     text = str(found)
     for words in (
-        "4 records, 3 with reasons to check",
+        "5 records, 3 with reasons to check",
         "R03",
         "R02 R01",
         "1: they were late, and follow from the record",
