@@ -6,11 +6,14 @@ import re
 from collections.abc import Iterator, Mapping
 
 from nbkit.rationale._facts import Facts, figure, find, number
+from nbkit.rationale._said import agrees, wrong_amounts, wrong_shares
 
 __all__ = ["contradictions"]
 
 _CITED = re.compile(r"\{\{[^}]*\}\}")
-_NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:\s?%)?")
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:\s?%)?")
+# Not the beginning of a version such as 1.9.1, nor of 8GB.
+_PARAMETER = r"(-?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?)(?!\w|\.\d)"
 
 # How people write the metrics; the metric's own name, with or without underscores, is always understood.
 _SPOKEN = {
@@ -46,14 +49,15 @@ def contradictions(text: str, facts: Facts, *, alternatives: Mapping[str, object
     """Find figures written by hand that no measurement of what they speak of bears out.
 
     Understood are metrics by name ("an AUC of 0.85", "0.85 AUC"), the thresholds ("declined from 0.6"), the numbers of
-    training rows and of frozen cases, and the training's parameters ("max_iter 200").
+    training rows and of frozen cases, the training's parameters ("max_iter 200"), shares of decisions ("approves
+    82 %"), impact ratios, and money: per case, and what a decision costs ("approving a bad one costs 12,000 USD").
 
     Parameters
     ----------
     text : str
         A reason as it was written; what it cites by ``{{ }}`` is right by construction.
     facts : mapping
-        The evaluation's facts: each metric's value and interval, thresholds, rows, cases and parameters.
+        The evaluation's facts: each metric's value and interval, thresholds, rows, cases, parameters, groups and costs.
     alternatives : mapping, optional
         Other models that were tried, each with its figures; a text may quote these too.
 
@@ -74,27 +78,26 @@ def contradictions(text: str, facts: Facts, *, alternatives: Mapping[str, object
         for model in (alternatives or {}).values():
             allowed += [number(model, metric), number(model, f"{metric}.value")]
         known = [value for value in allowed if value is not None]
-        wrong = [w for w in _claims(plain, metric=metric) if not any(_agrees(w, value) for value in known)]
+        wrong = [w for w in _claims(plain, metric=metric) if not any(agrees(w, value) for value in known)]
         found += [f"says {metric} {written}, measured {figure(known[0])}" for written in wrong if known]
     for name, path, pattern in _OTHERS:
         truth = number(facts, path)
         said = [match.group(1) for match in re.finditer(pattern, plain, re.IGNORECASE)] if truth is not None else []
         found += [
-            f"says {name} {one}, measured {figure(find(facts, path))}" for one in said if not _agrees(one, truth or 0.0)
+            f"says {name} {one}, measured {figure(find(facts, path))}" for one in said if not agrees(one, truth or 0.0)
         ]
+    found += _wrong_parameters(plain, facts)
+    found += [*wrong_shares(plain, facts), *wrong_amounts(plain, facts, others=alternatives or {})]
+    return tuple(found)
+
+
+def _wrong_parameters(text: str, facts: Facts) -> Iterator[str]:
     for name in _names(facts, "parameters"):
         value = number(facts, f"parameters.{name}")
-        said = (
-            []
-            if value is None
-            else re.findall(rf"(?<![\w-]){re.escape(name)}(?:\s*=\s*|\s+(?:of|is)\s+|\s+)(-?\d[\d.]*\d|\d)", plain)
-        )
-        found += [
-            f"says {name} {one}, trained with {figure(find(facts, f'parameters.{name}'))}"
-            for one in said
-            if float(one) != value
-        ]
-    return tuple(found)
+        pattern = rf"(?<![\w-]){re.escape(name)}(?:\s*=\s*|\s+(?:of|is)\s+|\s+){_PARAMETER}"
+        for written in re.findall(pattern, text) if value is not None else ():
+            if float(written.replace(",", "")) != value:
+                yield f"says {name} {written}, trained with {figure(find(facts, f'parameters.{name}'))}"
 
 
 def _names(facts: Facts, path: str) -> Iterator[str]:
@@ -117,12 +120,3 @@ def _claims(text: str, *, metric: str) -> Iterator[str]:
             rf"(?:^|[^\w.])({_NUMBER.pattern})\s$", text[max(0, match.start() - 16) : match.start()]
         ):
             yield before.group(1)
-
-
-def _agrees(written: str, value: float) -> bool:
-    """Whether a measured value, rounded as the figure is written, is that figure."""
-    share = written.endswith("%")
-    digits = written.rstrip("% ").replace(",", "")
-    decimals = len(digits.partition(".")[2])
-    # Half a unit of the last written digit, and a little for the binary fraction.
-    return abs(float(digits) - value * (100 if share else 1)) <= 0.5 * 10.0**-decimals + 1e-9

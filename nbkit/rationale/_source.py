@@ -140,7 +140,7 @@ def known_facts(package: Package, *, evaluation: Facts, alternatives: Mapping[st
     Parameters
     ----------
     package : Package
-        Gives ``data``, ``parity``, ``parameters``, ``seeds`` and ``thresholds``.
+        Gives ``costs``, ``data``, ``parity``, ``parameters``, ``seeds`` and ``thresholds``.
     evaluation : mapping
         The evaluation's JSON, or its facts alone; may be empty.
     alternatives : mapping
@@ -153,7 +153,21 @@ def known_facts(package: Package, *, evaluation: Facts, alternatives: Mapping[st
     """
     own = {name: package.manifest.get(name) for name in ("data", "parity", "parameters", "seeds", "thresholds")}
     tried = dict(alternatives) or dict(mapping(package.manifest, "alternatives"))
-    return {**own, "alternatives": tried, **(mapping(evaluation, "facts") or evaluation)}
+    return {
+        **own,
+        "costs": _cost_matrix(package.contract),
+        "alternatives": tried,
+        **(mapping(evaluation, "facts") or evaluation),
+    }
+
+
+def _cost_matrix(contract: Contract) -> dict[str, object]:
+    """Return what each decision loses; nothing where that depends on the row."""
+    costs = contract.decision.costs
+    rows = {"approve": costs.approve, "refer": costs.refer, "decline": costs.decline}
+    if not costs.constant:
+        return {}
+    return {name: {"positive": float(row.positive), "negative": float(row.negative)} for name, row in rows.items()}
 
 
 def _same_package(package: Package, *, evaluation: Facts, explanation: Explanation) -> None:

@@ -162,8 +162,76 @@ WITH_MORE = {**FACTS, "case_set": {"cases": 796}, "parameters": {"max_iter": 100
         ("800 frozen cases", ("says frozen cases 800, measured 796",)),
         ("Trained with max_iter 200 and learning_rate=0.05.", ("says max_iter 200, trained with 100",)),
         ("Trained with max_iter of 100.", ()),
+        ("Trained with max_iter 1,000.", ("says max_iter 1,000, trained with 100",)),
+        ("learning_rate 5e-2 and max_iter 1.2.3, which is no number", ()),
+        ("It has an AUC of .78.", ()),
         ("The depth 3 is a guess.", ()),
     ],
 )
 def test_figures_of_thresholds_rows_and_parameters_are_checked_too(text, problems):
     assert contradictions(text, WITH_MORE) == problems
+
+
+MONEY = {
+    **FACTS,
+    "metrics": {
+        **FACTS["metrics"],
+        "decline_rate": {"value": 0.025, "low": 0.016, "high": 0.038},
+        "refer_rate": {"value": 0.152},
+    },
+    "costs": {
+        "approve": {"positive": 12000.0, "negative": 0.0},
+        "refer": {"positive": 150.0, "negative": 150.0},
+        "decline": {"positive": 0.0, "negative": 3000.0},
+    },
+    "fairness": {
+        "floor": 0.5,
+        "groups": [
+            {"group": "black", "approval_rate": 0.61, "impact_ratio": 0.718, "low": 0.598, "high": 0.862},
+            {"group": "hispanic", "approval_rate": None, "impact_ratio": None},
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "It approves 71 % of the cases, refers 15 % and declines 2.5 %.",
+        "71.2% of all frozen cases are approved; 15 % are referred.",
+        "It declines 30 % of people without a bank account.",
+        "Of black applicants 61 % are approved.",
+        "At most 20 % are referred, at least 60 % approved.",
+        "Approving someone who does not pay costs 12,000 USD, declining a good one costs $3,000.",
+        "A look costs 150 USD a case; it comes to 812 USD per case, the rival to 900 USD per case.",
+        "Approving costs 2 analysts an hour, 3 people a case.",
+        "Approving is cheaper than declining, which costs 3,000 USD.",
+        "An impact ratio of 0.72 lies above 0.6; impact ratio 0.8 is the rule of thumb, impact ratio 0.5 the floor.",
+    ],
+)
+def test_shares_and_amounts_that_were_measured_or_declared_are_no_contradiction(said):
+    assert contradictions(said, MONEY, alternatives={"rival": {"expected_cost": 900}}) == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("It approves 90 % of the cases.", "says approve 90 %, measured 71.2\xa0%"),
+        ("It declines 5 %, no more.", "says decline 5 %, measured 2.5\xa0%"),
+        ("40 % of applications are referred.", "says refer 40 %, measured 15.2\xa0%"),
+        (
+            "Approving a bad one costs USD 10,000.",
+            "says approve costs 10,000, the cost matrix has 12,000 and 0",
+        ),
+        ("Declining a good one costs 2,000 USD.", "says decline costs 2,000, the cost matrix has 0 and 3,000"),
+        ("All in all 500 USD per case.", "says 500 per case, measured 812"),
+        ("The impact ratio is 0.95.", "says impact ratio 0.95, measured black 0.718"),
+    ],
+)
+def test_shares_and_amounts_that_nothing_bears_out_are_named(said, problem):
+    assert contradictions(said, MONEY) == (problem,)
+
+
+def test_without_figures_shares_and_amounts_are_not_judged():
+    said = "It approves 90 %, an impact ratio of 0.95; approving a bad one costs 10,000 USD, 500 USD per case."
+    assert contradictions(said, {"metrics": {"auc": {"value": 0.8}}}) == ()
