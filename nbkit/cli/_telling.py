@@ -10,17 +10,28 @@ from nbkit import lifecycle
 from nbkit.cli._build import contract
 from nbkit.cli._shared import REFUSED_EXIT, json_option, name_argument, settings, show
 
+ledger_option = click.option(
+    "--ledger", default="", help="A file or postgresql://… (default: what nbkit serve wrote on this machine)."
+)
+
 
 @click.command()
 @click.argument("record_id", metavar="ID")
 @click.option("--jurisdiction", default="", help="Such as US (default: the contract's first).")
 @click.option("--language", default="", help="Such as es (default: the contract's first).")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the notice as HTML to this file.")
+@ledger_option
 @json_option
-def notice(record_id: str, *, jurisdiction: str, language: str, html: Path | None, as_json: bool) -> None:
+def notice(record_id: str, *, jurisdiction: str, language: str, html: Path | None, ledger: str, as_json: bool) -> None:
     """Render the notice of adverse action of a declined decision; exit code 1 while it has gaps."""
     made = lifecycle.notice(
-        record_id, settings=settings(), jurisdiction=jurisdiction, language=language, html=html, base=Path.cwd()
+        record_id,
+        settings=settings(),
+        jurisdiction=jurisdiction,
+        language=language,
+        html=html,
+        base=Path.cwd(),
+        ledger=ledger,
     )
     if as_json:
         show(made, as_json=True)
@@ -41,10 +52,12 @@ def reasons() -> None:
 @reasons.command("check")
 @name_argument
 @click.option("--limit", default=1000, show_default=True, help="The newest records that are recomputed.")
+@ledger_option
 @json_option
-def reasons_check(name: str, *, limit: int, as_json: bool) -> None:
+def reasons_check(name: str, *, limit: int, ledger: str, as_json: bool) -> None:
     """Check reasons.yaml of NAME (or one FILE), and recorded reasons against recomputed ones."""
-    show(lifecycle.check_reasons(name, base=Path.cwd(), settings=settings(), limit=limit), as_json=as_json)
+    found = lifecycle.check_reasons(name, base=Path.cwd(), settings=settings(), limit=limit, ledger=ledger)
+    show(found, as_json=as_json)
 
 
 @contract.command("duties")

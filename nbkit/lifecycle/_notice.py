@@ -60,6 +60,7 @@ def notice(
     language: str = "",
     html: Path | None = None,
     base: Path | None = None,
+    ledger: str = "",
 ) -> NoticeRendered:
     """Render the notice of adverse action of a recorded decline.
 
@@ -78,6 +79,8 @@ def notice(
         Where the HTML is written.
     base : Path, optional
         Folder in which use cases are looked for.
+    ledger : str
+        Where the decision is recorded, where ``nbkit serve`` on this machine did not: a file, or ``postgresql://…``.
 
     Returns
     -------
@@ -93,7 +96,7 @@ def notice(
     """
     from nbkit.rationale import notice_of
 
-    record = find_record(record_id, settings=settings)
+    record = find_record(record_id, settings=settings, ledger=ledger)
     if record.kind != "decision":
         followed = record.tags.get("shadow_of", "ID")
         raise RationaleError(

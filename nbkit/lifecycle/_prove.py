@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.audit import read_record, verify_ledger
+from nbkit.audit import Place, is_address, read_record, verify_ledger
 from nbkit.errors import NotInLedgerError, UsageError
 from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
@@ -20,6 +20,21 @@ from nbkit.settings import Settings
 def ledger_path(name: str, *, settings: Settings) -> Path:
     """Return where the decisions of a model are recorded."""
     return settings.store / "ledger" / f"{name}.db"
+
+
+def place_of_ledger(given: str) -> Place:
+    """Return a ledger that was named: a file, or the address of a PostgreSQL database.
+
+    Raises
+    ------
+    UsageError
+        No such file.
+    """
+    if is_address(given):
+        return given
+    if not Path(given).is_file():
+        raise UsageError(f"ledger {given!r}: no such file", next_step="--ledger FILE or --ledger postgresql://…")
+    return Path(given)
 
 
 def find_ledgers(settings: Settings) -> tuple[str, ...]:
@@ -121,14 +136,16 @@ def _same_bits(left: float | None, right: float | None) -> bool:
     return struct.pack("<d", left) == struct.pack("<d", right) or (math.isnan(left) and math.isnan(right))
 
 
-def find_record(record_id: str, *, settings: Settings) -> AuditRecord:
-    """Return a record from whichever ledger holds it.
+def find_record(record_id: str, *, settings: Settings, ledger: str = "") -> AuditRecord:
+    """Return a record from the ledger that is named, otherwise from whichever ledger of this machine holds it.
 
     Raises
     ------
     NotInLedgerError
         None does.
     """
+    if ledger:
+        return read_record(place_of_ledger(ledger), record_id)
     for name in find_ledgers(settings):
         try:
             return read_record(ledger_path(name, settings=settings), record_id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from nbkit.audit import read_records
 from nbkit.contract import Contract, RowCheck, load_contract
 from nbkit.errors import NbkitError, RationaleError, UsageError
-from nbkit.lifecycle._prove import ledger_path
+from nbkit.lifecycle._prove import ledger_path, place_of_ledger
 from nbkit.lifecycle._usecase import open_use_case
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import ReasonBook, load_reasons
@@ -96,7 +96,9 @@ class ReasonsChecked(Result):
         return View(headline=f"{self.name}: {self.path.name}: {said}", facts=facts, tables=tables)
 
 
-def check_reasons(target: str, *, base: Path, settings: Settings, limit: int = 1000) -> ReasonsChecked:
+def check_reasons(
+    target: str, *, base: Path, settings: Settings, limit: int = 1000, ledger: str = ""
+) -> ReasonsChecked:
     """Check ``reasons.yaml`` against the contract and the rules, and the ledger's reasons against recomputed ones.
 
     Parameters
@@ -109,6 +111,8 @@ def check_reasons(target: str, *, base: Path, settings: Settings, limit: int = 1
         Where ledgers and packages are.
     limit : int
         The newest records that are recomputed.
+    ledger : str
+        Where decisions are recorded, where ``nbkit serve`` on this machine did not: a file, or ``postgresql://…``.
 
     Returns
     -------
@@ -118,7 +122,9 @@ def check_reasons(target: str, *, base: Path, settings: Settings, limit: int = 1
     Raises
     ------
     UsageError
-        No such use case or file.
+        No such use case, file or ledger.
+    AuditError
+        The ledger cannot be read.
     """
     path = base / target
     if target and path.is_file():
@@ -126,11 +132,11 @@ def check_reasons(target: str, *, base: Path, settings: Settings, limit: int = 1
     use_case = open_use_case(target, base=base)
     name = use_case.contract.name
     checked = _check_file(use_case.directory / REASONS_FILE, contract=use_case.contract, name=name)
-    ledger = ledger_path(name, settings=settings)
-    if not ledger.exists():
+    place = place_of_ledger(ledger) if ledger else ledger_path(name, settings=settings)
+    if isinstance(place, Path) and not place.exists():
         return checked
     # A shadow gives nobody reasons.
-    told = tuple(record for record in read_records(ledger, model=name, limit=limit) if record.kind == "decision")
+    told = tuple(record for record in read_records(place, model=name, limit=limit) if record.kind == "decision")
     found = reconcile(told, store=PackageStore(settings.store))
     return ReasonsChecked(name=name, path=checked.path, codes=checked.codes, problems=checked.problems, ledger=found)
 

