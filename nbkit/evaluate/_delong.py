@@ -145,11 +145,19 @@ def _components(
     scores: NDArray[np.float64], labels: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each positive's share of negatives below it, and each negative's share of positives above it."""
-    positive, negative = scores[labels], scores[~labels]
-    ranks = _midranks(np.concatenate([positive, negative]))
-    count = len(positive)
-    below = (ranks[:count] - _midranks(positive)) / len(negative)
-    above = 1 - (ranks[count:] - _midranks(negative)) / count
+    order = np.argsort(scores)
+    ordered, hits = scores[order], labels[order]
+    ends = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+    found = np.cumsum(hits)[ends]
+    passed = ends + 1 - found
+    # Half of those with the same score count as lower.
+    lower_positives, lower_negatives = (
+        np.repeat(part - np.diff(part, prepend=0) / 2, np.diff(ends, prepend=-1)) for part in (found, passed)
+    )
+    place = np.empty(len(order), dtype=np.intp)
+    place[order] = np.arange(len(order))
+    below = lower_negatives[place[labels]] / passed[-1]
+    above = 1 - lower_positives[place[~labels]] / found[-1]
     return below, above
 
 
@@ -159,13 +167,6 @@ def _error(parts: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
     total = sum(shares)
     below = sum(share**2 / (len(part) - 1) for share, part in zip(shares, parts, strict=True))
     return math.sqrt(total), total**2 / below if below > 0 else math.inf
-
-
-def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (ends - (counts - 1) / 2)[place]
-    return ranks
 
 
 def _sigmoid(value: float) -> float:

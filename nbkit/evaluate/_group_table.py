@@ -50,11 +50,11 @@ def group_counts(judged: Judged, groups: pd.DataFrame) -> dict[str, GroupCounts]
     dict of str to GroupCounts
         By group, in alphabetical order; combinations as ``white × male``.
     """
-    known = groups.notna().all(axis=1).to_numpy(dtype=bool)
+    everyone, found = _numbered(groups)
+    known = everyone >= 0
     if not known.any():
         return {}
-    names = groups[known].astype(str).agg(_TIMES.join, axis=1) if groups.shape[1] > 1 else groups[known].iloc[:, 0]
-    codes, found = pd.factorize(names.astype(str), sort=True)
+    codes = everyone[known]
     scores, good = judged.scores[known], ~judged.labels[known]
     approved = judged.decisions[known] == APPROVE
     gaps = judged.labels[known].astype(np.float64) - scores
@@ -84,6 +84,24 @@ def group_counts(judged: Judged, groups: pd.DataFrame) -> dict[str, GroupCounts]
         )
         for i, name in enumerate(found)
     }
+
+
+def _numbered(groups: pd.DataFrame) -> tuple[NDArray[np.int64], list[str]]:
+    """Return every row's group, -1 where an attribute is not recorded, and the names of those that occur."""
+    cells, names = np.zeros(len(groups), dtype=np.int64), list[tuple[str, ...]]([()])
+    known = np.ones(len(groups), dtype=bool)
+    for column in groups:
+        codes, different = pd.factorize(groups[column])
+        known &= codes >= 0
+        cells = cells * max(1, len(different)) + codes
+        names = [(*one, str(value)) for one in names for value in different]
+    # What is written alike is one group, such as 1 and "1"; and only combinations that occur are groups.
+    used, place = np.unique(cells[known], return_inverse=True)
+    written = [_TIMES.join(names[cell]) for cell in used]
+    found = sorted(set(written))
+    everyone = np.full(len(groups), -1, dtype=np.int64)
+    everyone[known] = np.array([found.index(name) for name in written], dtype=np.int64)[place]
+    return everyone, found
 
 
 def crossed(names: tuple[str, ...]) -> str:

@@ -18,6 +18,12 @@ _FEWEST = 20
 # More rows change the third digit and take long; which ones is drawn with a fixed seed.
 _MOST_ROWS = 20_000
 _BINS = 10
+# From so many rows on, half of them teach trees nearly as much as four fifths: on data of known strength the joint AUC
+# was 0.537 instead of 0.540 and 0.645 instead of 0.646, less than DeLong's error of 0.004, in a fifth of the time.
+_MANY = 10_000
+_FOLDS_OF_MANY = 2
+# Of one input in the trees: ranges of a number, or levels of a category of which the rarest are one.
+_TREE_BINS = 64
 # A rate of few rows is drawn towards the mean as if this many more rows had it.
 _PRIOR_ROWS = 20.0
 
@@ -59,8 +65,9 @@ def proxies_of(
     for attribute in attributes:
         values = frame[attribute.name]
         known = values.notna().to_numpy(dtype=bool)
-        names = values.astype(str).to_numpy()
-        for group in sorted(set(names[known]) - {attribute.reference}):
+        codes, different = pd.factorize(values)
+        names = np.array([*(str(value) for value in different), ""], dtype=object)[codes]
+        for group in sorted({str(value) for value in different} - {attribute.reference}):
             rows = np.flatnonzero(known & ((names == group) | (names == attribute.reference)))
             rows = _capped(rows)
             member = names[rows] == group
@@ -81,7 +88,7 @@ def _proxy(
 ) -> ProxyResult:
     count = int(member.sum())
     told = min(count, len(member) - count) >= _FEWEST
-    fold = _folds(member)
+    fold = _folds(member, count=_FOLDS)
     areas: list[tuple[str, Estimate]] = []
     joint = None
     if told:
@@ -91,7 +98,7 @@ def _proxy(
             for name, values in columns.items()
         ]
         areas.sort(key=lambda pair: (-pair[1].value, pair[0]))
-        joint = auc_estimate(_together(table, member, fold), member, confidence=confidence)
+        joint = auc_estimate(_together(table, member), member, confidence=confidence)
     return ProxyResult(
         attribute=attribute.name,
         group=group,
@@ -102,13 +109,13 @@ def _proxy(
     )
 
 
-def _folds(member: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _folds(member: NDArray[np.bool_], *, count: int) -> NDArray[np.intp]:
     """Deal the rows of either kind into folds, drawn with a fixed seed."""
     fold = np.zeros(len(member), dtype=np.intp)
     rng = np.random.default_rng(zlib.crc32(b"proxy"))
     for kind in (True, False):
         rows = np.flatnonzero(member == kind)
-        fold[rng.permutation(rows)] = np.arange(len(rows)) % _FOLDS
+        fold[rng.permutation(rows)] = np.arange(len(rows)) % count
     return fold
 
 
@@ -116,16 +123,16 @@ def _alone(values: pd.Series, member: NDArray[np.bool_], fold: NDArray[np.intp])
     """Rank each row by the share of members in its bin, as the other folds know it."""
     bins = _binned(values)
     size = int(bins.max()) + 1
-    rates = np.zeros(len(member))
-    for one in range(_FOLDS):
-        inside = fold == one
-        seen = np.bincount(bins[~inside], minlength=size)
-        members = np.bincount(bins[~inside], weights=member[~inside], minlength=size)
-        mean = member[~inside].mean()
-        # Folds have slightly different means, which would rank rows by their fold.
-        rate = (members + _PRIOR_ROWS * mean) / (seen + _PRIOR_ROWS) - mean
-        rates[inside] = rate[bins[inside]]
-    return rates
+    cells = fold * size + bins
+    seen = np.bincount(cells, minlength=_FOLDS * size).reshape(_FOLDS, size)
+    members = np.bincount(cells[member], minlength=_FOLDS * size).reshape(_FOLDS, size)
+    # What the other folds know.
+    seen, members = seen.sum(axis=0) - seen, members.sum(axis=0) - members
+    means = members.sum(axis=1, keepdims=True) / seen.sum(axis=1, keepdims=True)
+    # Folds have slightly different means, which would rank rows by their fold.
+    rates = (members + _PRIOR_ROWS * means) / (seen + _PRIOR_ROWS) - means
+    found: NDArray[np.float64] = rates.ravel()[cells]
+    return found
 
 
 def _binned(values: pd.Series) -> NDArray[np.intp]:
@@ -139,24 +146,42 @@ def _binned(values: pd.Series) -> NDArray[np.intp]:
     return (codes + 1).astype(np.intp)
 
 
-def _together(table: pd.DataFrame, member: NDArray[np.bool_], fold: NDArray[np.intp]) -> NDArray[np.float64]:
+def _levels(values: pd.Series) -> NDArray[np.float64]:
+    codes, different = pd.factorize(values.astype(object))
+    place = np.full(len(different) + 1, _TREE_BINS - 2, dtype=np.float64)
+    common = np.argsort(-np.bincount(codes[codes >= 0], minlength=len(different)), kind="stable")[: _TREE_BINS - 2]
+    place[common] = np.arange(len(common))
+    place[-1] = np.nan
+    found: NDArray[np.float64] = place[codes]
+    return found
+
+
+def _together(table: pd.DataFrame, member: NDArray[np.bool_]) -> NDArray[np.float64]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    columns = []
+    columns, texts = [], []
     for name in table.columns:
         values = table[name]
         if values.isna().all():
             continue  # says nothing, and the trees refuse it
-        if pd.api.types.is_numeric_dtype(values):
-            columns.append(values.to_numpy(dtype=np.float64, na_value=np.nan)[:, None])
-        else:
-            columns.append(pd.get_dummies(values.astype(object), dtype=np.float64).to_numpy())
-    matrix = np.hstack(columns) if columns else np.zeros((len(member), 1))
+        numeric = pd.api.types.is_numeric_dtype(values)
+        columns.append(values.to_numpy(dtype=np.float64, na_value=np.nan) if numeric else _levels(values))
+        texts.append(not numeric)
+    matrix = np.column_stack(columns) if columns else np.zeros((len(member), 1))
+    many = len(member) >= _MANY
     scores = np.zeros(len(member))
-    for one in range(_FOLDS):
+    fold = _folds(member, count=_FOLDS_OF_MANY if many else _FOLDS)
+    for one in range(int(fold.max()) + 1):
         inside = fold == one
         model = HistGradientBoostingClassifier(
-            max_iter=40, max_leaf_nodes=7, min_samples_leaf=10, early_stopping=False, random_state=0
+            max_iter=20 if many else 40,
+            learning_rate=0.2 if many else 0.1,
+            max_bins=_TREE_BINS,
+            max_leaf_nodes=7,
+            min_samples_leaf=10,
+            early_stopping=False,
+            random_state=0,
+            categorical_features=texts or None,
         )
         model.fit(matrix[~inside], member[~inside])
         scores[inside] = model.decision_function(matrix[inside])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -17,7 +16,7 @@ from nbkit.evaluate._holm import holm
 from nbkit.evaluate._levels import levels_of
 from nbkit.evaluate._metrics import Judged
 from nbkit.evaluate._slices import condition
-from nbkit.evaluate._student import p_above, t_quantile
+from nbkit.evaluate._student import p_above_each, t_quantile
 
 # Rarer levels of a category than these are too many to look at one by one.
 _MOST_LEVELS = 20
@@ -143,7 +142,9 @@ def search_slices(
         tables += [_pair(one, other, values) for one, other in combinations(features, 2)]
     total = values.sum(axis=0)
     kept = [(table.names, table.sums, _worth(table.sums, total=total, minimum=minimum)) for table in tables]
-    questions = [q for names, sums, rows in kept for q in _questions(names, sums[rows], rows=rows, total=total)]
+    questions = [
+        q for names, sums, rows in kept if len(rows) for q in _questions(names, sums[rows], rows=rows, total=total)
+    ]
     adjusted = holm([q.p_value for q in questions]) if questions else ()
     return SliceSearch(
         features=tuple(columns),
@@ -209,41 +210,40 @@ def _questions(
     names: Sequence[tuple[str, ...]], sums: Floats, *, rows: NDArray[np.int64], total: Floats
 ) -> list[_Question]:
     found = []
+    n, others = sums[:, 0], total - sums
     for number, figure in enumerate(_FIGURES[: (len(total) - 3) // 2]):
         column = 3 + 2 * number
-        for row, cell in zip(rows, sums, strict=True):
-            n, others = cell[0], total - cell
-            value, variance = _moments(cell, column)
-            rest, rest_variance = _moments(others, column)
-            if figure == "calibration":
-                # Where all labels of a slice agree, its own spread says nothing; the scores promise one.
-                variance = max(variance, cell[2] / n)
-            versus = figure != "cost_difference"
-            error = math.sqrt(variance / n + (rest_variance / others[0] if versus else 0.0))
-            if error <= 0:
-                continue
-            ratio = (value - (rest if versus else 0.0)) / error
-            both = figure == "calibration"
-            p_value = p_above(abs(ratio) if both else ratio, freedom=n - 1) * (2 if both else 1)
-            found.append(
-                _Question(
-                    conditions=names[row],
-                    figure=figure,
-                    n=int(n),
-                    positives=int(cell[1]),
-                    value=value,
-                    error=math.sqrt(variance / n),
-                    rest=rest,
-                    p_value=p_value,
-                )
+        values, variances = _moments(sums, column)
+        rests, rest_variances = _moments(others, column)
+        both, versus = figure == "calibration", figure != "cost_difference"
+        if both:
+            # Where all labels of a slice agree, its own spread says nothing; the scores promise one.
+            variances = np.maximum(variances, sums[:, 2] / n)
+        errors = np.sqrt(variances / n + (rest_variances / others[:, 0] if versus else 0.0))
+        asked = np.flatnonzero(errors > 0)
+        ratios = (values - (rests if versus else 0.0))[asked] / errors[asked]
+        p_values = p_above_each(np.abs(ratios) if both else ratios, freedom=n[asked] - 1) * (2 if both else 1)
+        own = np.sqrt(variances / n)
+        found += [
+            _Question(
+                conditions=names[rows[i]],
+                figure=figure,
+                n=int(n[i]),
+                positives=int(sums[i, 1]),
+                value=float(values[i]),
+                error=float(own[i]),
+                rest=float(rests[i]),
+                p_value=float(p_value),
             )
+            for i, p_value in zip(asked, p_values, strict=True)
+        ]
     return found
 
 
-def _moments(sums: Floats, column: int) -> tuple[float, float]:
-    n = float(sums[0])
-    mean = float(sums[column]) / n
-    return mean, max(0.0, float(sums[column + 1]) / n - mean**2) * n / (n - 1)
+def _moments(sums: Floats, column: int) -> tuple[Floats, Floats]:
+    n = sums[:, 0]
+    means = sums[:, column] / n
+    return means, np.maximum(0.0, sums[:, column + 1] / n - means**2) * n / (n - 1)
 
 
 def _worst(questions: Sequence[_Question], adjusted: Sequence[float], *, confidence: float) -> tuple[FoundSlice, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def t_quantile(probability: float, *, freedom: float) -> float:
     """Return the value below which t lies with this probability."""
@@ -15,3 +18,11 @@ def p_above(ratio: float, *, freedom: float) -> float:
     from scipy.special import stdtr
 
     return float(stdtr(freedom, -ratio))
+
+
+def p_above_each(ratios: NDArray[np.float64], *, freedom: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `p_above` of each ratio with its own degrees of freedom."""
+    from scipy.special import stdtr
+
+    found: NDArray[np.float64] = stdtr(freedom, -ratios)
+    return found

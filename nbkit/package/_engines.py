@@ -31,8 +31,6 @@ _predict_row = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
 def sigmoid(margin: float) -> float:
     """Return the probability of a log-odds, without overflow at either end.
 
-    One scalar function serves rows and tables, because numpy's vectorised ``exp`` may differ in the last bit.
-
     Examples
     --------
     >>> sigmoid(0.0), sigmoid(-1000.0), sigmoid(1000.0)
@@ -42,6 +40,21 @@ def sigmoid(margin: float) -> float:
         return 1.0 / (1.0 + math.exp(-margin))
     power = math.exp(margin)
     return power / (1.0 + power)
+
+
+def sigmoids(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `sigmoid` of many log-odds, bit for bit.
+
+    The powers are those of `math.exp`, because numpy's vectorised ``exp`` may differ in the last bit.
+
+    Examples
+    --------
+    >>> sigmoids(np.array([0.0, -1000.0, 1000.0])).tolist()
+    [0.5, 0.0, 1.0]
+    """
+    powers = np.fromiter(map(math.exp, (-np.abs(margins)).tolist()), dtype=np.float64, count=len(margins))
+    scores: NDArray[np.float64] = np.where(margins >= 0, 1.0, powers) / (1.0 + powers)
+    return scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nbkit.errors import ContractViolationError, PackageError
 from nbkit.files import write_atomically
-from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid
+from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid, sigmoids
 from nbkit.package._files import canonical_json, sha256, strict_json
 from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
@@ -237,9 +237,8 @@ class Plan:
             raise ContractViolationError(_NO_NUMBER)
         if self._engine.link == "identity":
             return margins
-        positive = self._sign > 0
-        scores = [sigmoid(margin) if positive else 1.0 - sigmoid(margin) for margin in margins.tolist()]
-        return np.array(scores, dtype=np.float64)
+        scores = sigmoids(margins)
+        return scores if self._sign > 0 else 1.0 - scores
 
     def _refuse_missing(self, cells: list[float]) -> None:
         total = sum(cells)

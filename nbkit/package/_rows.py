@@ -209,8 +209,8 @@ class RowMaker:
         return matrix
 
     def _fill_category(self, matrix: NDArray[np.float64], category: _Category, *, values: list[str | None]) -> None:
-        codes: dict[str | None, int] = {}
-        rows = np.array([codes.setdefault(value, len(codes)) for value in values], dtype=np.intp)
+        codes = {value: code for code, value in enumerate(dict.fromkeys(values))}
+        rows = np.fromiter(map(codes.__getitem__, values), dtype=np.intp, count=len(values))
         for value, code in codes.items():
             changes = category.cells.get(value, category.unseen)
             if changes is None:

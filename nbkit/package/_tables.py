@@ -48,7 +48,9 @@ def categories(values: Collection[object], *, name: str) -> list[str | None]:
     """
     # Iterating over pandas' arrow text is ten times slower than over objects.
     convert = getattr(values, "to_numpy", None)
-    given = values if convert is None else convert(dtype=object).tolist()
+    given = list(values) if convert is None else convert(dtype=object).tolist()
+    if set(map(type, given)) <= {str}:
+        return cast("list[str | None]", given)
     plain = [value if isinstance(value, str) else None for value in given]
     for value, text in zip(given, plain, strict=True):
         # pandas.NA is recognised by its type's name: pandas is not loaded where decisions are made.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from fairlearn.metrics import equalized_odds_difference, true_positive_rate_difference
+from fairlearn.metrics import MetricFrame, count, equalized_odds_difference, true_positive_rate_difference
 
 from nbkit.contract import Fairness, Protected
 from nbkit.evaluate._fair_measures import _verdict, disparities_of, equalized_odds, standardized
@@ -72,6 +72,46 @@ def test_figures_agree_with_fairlearn_where_both_compute(world):
         true_positive_rate_difference(good, approved, sensitive_features=race)
     )
     assert result.unknown == 41
+
+
+@pytest.mark.parametrize("columns", [["race"], ["sex"], ["race", "sex"]])
+def test_counts_of_every_group_and_intersection_are_those_of_a_metric_frame(world, columns):
+    judged, frame = world
+    known = frame[columns].notna().all(axis=1).to_numpy()
+    score, good = judged.scores[known], ~judged.labels[known]
+    gap = judged.labels[known] - score
+    metrics = {
+        "n": count,
+        "approved": lambda _, approved: approved.sum(),
+        "good": lambda good, _: good.sum(),
+        "bad": lambda good, _: (~good).sum(),
+        "good_approved": lambda good, approved: (good & approved).sum(),
+        "bad_approved": lambda good, approved: (~good & approved).sum(),
+        "score_mean": lambda *_, score, gap: score.mean(),
+        "score_variance": lambda *_, score, gap: score.var(ddof=1),
+        "gap_mean": lambda *_, score, gap: gap.mean(),
+        "gap_variance": lambda *_, score, gap: gap.var(ddof=1),
+    }
+    sampled = {name: {"score": score, "gap": gap} if "_mean" in name or "_var" in name else {} for name in metrics}
+    theirs = MetricFrame(
+        metrics=metrics,
+        y_true=good,
+        y_pred=judged.decisions[known] == 0,
+        sensitive_features=frame.loc[known, columns],
+        sample_params=sampled,
+    ).by_group
+    ours = group_counts(judged, frame[columns])
+    assert list(ours) == [" × ".join(key if isinstance(key, tuple) else (key,)) for key in theirs.index]
+    assert len(ours) == 2 ** len(columns)
+    for counts, (_, row) in zip(ours.values(), theirs.iterrows(), strict=True):
+        assert {name: getattr(counts, name) for name in metrics} == pytest.approx(row.to_dict())
+
+
+def test_groups_that_are_written_alike_are_one(world):
+    judged, _ = world
+    mixed = np.resize(np.array([1, "1", 2, None], dtype=object), len(judged.scores))
+    found = group_counts(judged, pd.DataFrame({"one": mixed}))
+    assert {name: counts.n for name, counts in found.items()} == {"1": 1500, "2": 750}
 
 
 def test_the_standardized_difference_is_cohens_d(world):
