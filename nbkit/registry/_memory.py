@@ -66,6 +66,17 @@ class Memory:
             elif now > seen.seen_at + _WRITE_EVERY:
                 self._write(seen.model_copy(update={"seen_at": now}))
 
+    def latest(self) -> datetime | None:
+        """Return the latest time that was noted; None where nothing was.
+
+        Raises
+        ------
+        EvidenceError
+            The file cannot be read.
+        """
+        seen = self._read()
+        return seen.seen_at if seen is not None else None
+
     def highest_epoch(self, model: str, *, stage: str) -> int:
         """Return the highest epoch that was accepted for a stage of a model; 0 for none.
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from nbkit.errors import EvidenceError, NbkitError, PackageError
-from nbkit.registry import TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, TrustStore
 from nbkit.serve._active import Active, load_active
 from nbkit.serve._store import PRODUCTION, PackageStore
 
@@ -22,6 +22,9 @@ _POLL_SECONDS = 0.5
 
 # Keys and evidence also end by the clock, without any file changing.
 _VERIFY_AGAIN = timedelta(seconds=10)
+
+# What two reads of a clock that is being adjusted may differ by.
+_CLOCK_SKEW = timedelta(minutes=5)
 
 _Stamp = tuple[int, int, int] | None
 
@@ -56,6 +59,8 @@ class Watcher:
     _trust: TrustStore = field(default_factory=TrustStore)
     _seen: tuple[_Stamp, _Stamp] | None = None
     _verified_at: datetime | None = None
+    _latest: datetime | None = None
+    _clock_told: bool = False
 
     async def follow(self) -> None:
         """Look every half second until cancelled; files are read and verified on another thread."""
@@ -76,7 +81,7 @@ class Watcher:
         Active or None
             The last good one where an update is refused; None where none is trusted any more.
         """
-        now = self.now()
+        now = self._time()
         seen = (_stamp(self.store.pointer(self.name, stage=self.stage)), _stamp(self.trust_file))
         active = self.active
         if seen != self._seen:
@@ -92,6 +97,31 @@ class Watcher:
             return active
         self._verified_at = now
         return active if active is not None and self._still_holds(active, now=now) else None
+
+    def _time(self) -> datetime:
+        """Return the time, never one before what was seen already: whatever has ended stays ended."""
+        now = self.now()
+        if self._latest is None:
+            self._latest = self._remembered() or now
+        if now >= self._latest:
+            self._latest, self._clock_told = now, False
+        elif now < self._latest - _CLOCK_SKEW and not self._clock_told:
+            self._clock_told = True
+            self._alert(
+                self.active.version if self.active else 0,
+                f"the clock went back: {now.isoformat()}, but {self._latest.isoformat()} was seen before; evidence and "
+                "keys are judged by the later time. Correct the clock; if the later time was the wrong one, remove "
+                f"{self.store.root / MEMORY_FILE} and restart",
+            )
+        return self._latest
+
+    def _remembered(self) -> datetime | None:
+        """Return the latest time that whoever fills the store has seen."""
+        try:
+            return Memory(self.store.root / MEMORY_FILE).latest()
+        except EvidenceError as error:
+            self._alert(0, str(error))
+            return None
 
     def _serve(self, active: Active | None) -> None:
         if active is self.active:

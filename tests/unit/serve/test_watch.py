@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nbkit.package import Package
-from nbkit.registry import TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, TrustStore
 from nbkit.serve import PackageStore
 from nbkit.serve._active import Active, made_up_row
 from nbkit.serve._watch import Watcher
@@ -199,3 +199,50 @@ def test_a_trial_is_followed_and_may_be_absent(
     store.remove("loans", stage="canary")
     assert look(watcher) is None
     assert alerts(store) == []
+
+
+def test_a_clock_that_is_set_back_brings_nothing_back(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, trust_file: Path, clock: list[datetime]
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    clock[0] += timedelta(hours=13)
+    assert look(watcher) is None
+    clock[0] -= timedelta(hours=13)
+    # Another file, so that it is loaded and verified again.
+    trust_file.write_text(trust_file.read_text() + "\n")
+    assert look(watcher) is None
+    assert [reason for reason in alerts(store) if "the clock went back" in reason]
+    assert "expire" in alerts(store)[-1]
+    told = len(alerts(store))
+    assert look(watcher) is None
+    assert len(alerts(store)) == told
+
+
+def test_a_clock_that_was_set_back_while_nothing_ran_is_noticed_at_the_start(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime]
+) -> None:
+    people.install(package, store=store)
+    Memory(store.root / MEMORY_FILE).check_clock(clock[0] + timedelta(hours=13))
+    assert look(watcher) is None
+    assert "the clock went back" in alerts(store)[0]
+    assert "expire" in alerts(store)[-1]
+
+
+def test_a_clock_that_is_a_little_behind_is_no_alarm(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime]
+) -> None:
+    people.install(package, store=store)
+    assert look(watcher) == 1
+    clock[0] -= timedelta(minutes=4)
+    assert look(watcher) == 1
+    assert alerts(store) == []
+
+
+def test_a_memory_that_cannot_be_read_is_told_and_stops_nothing(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package
+) -> None:
+    people.install(package, store=store)
+    (store.root / MEMORY_FILE).write_text("{")
+    assert look(watcher) == 1
+    assert MEMORY_FILE in alerts(store)[0]
