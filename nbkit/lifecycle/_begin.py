@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nbkit
-from nbkit.contract import Contract, load_contract
+from nbkit.contract import Contract, Stage, load_contract
 from nbkit.errors import ContractError, UsageError
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, Table, View
@@ -106,6 +106,7 @@ class ContractReport(Result):
     problems: tuple[str, ...]
     digest: str = ""
     contract: Contract | None = field(default=None, repr=False)
+    remark: str = ""
 
     @property
     def succeeded(self) -> bool:
@@ -132,6 +133,7 @@ class ContractReport(Result):
                 ("protected", ", ".join(column.name for column in contract.protected) or "none"),
                 ("stages", " -> ".join(contract.rollout.path)),
                 ("case set", contract.evaluate.case_set or "not frozen yet"),
+                *((("later versions", self.remark),) if self.remark else ()),
                 ("digest", self.digest),
             ],
         )
@@ -143,7 +145,23 @@ def check_contract(path: Path) -> ContractReport:
         contract = load_contract(path)
     except ContractError as error:
         return ContractReport(path=path, problems=error.problems or (error.message,))
-    return ContractReport(path=path, problems=(), digest=contract.digest, contract=contract)
+    return ContractReport(
+        path=path, problems=(), digest=contract.digest, contract=contract, remark=_stages_left_out(contract)
+    )
+
+
+def _stages_left_out(contract: Contract) -> str:
+    """Say what the gate ``path`` will ask of every version but the first; no problem, as the first one passes."""
+    from nbkit.lifecycle._standing import stages_to_pass
+
+    needed = stages_to_pass(contract, to=Stage.PRODUCTION, beside_champion=True)
+    missing = [stage.value for stage in needed if stage not in contract.rollout.path]
+    if not missing:
+        return ""
+    return (
+        f"with impact {contract.impact} one that replaces another passes {' and '.join(missing)} first: add to "
+        "rollout.path and gates before the second version"
+    )
 
 
 def check_leaks(use_case: UseCase, frame: pd.DataFrame, *, others: Mapping[str, pd.DataFrame] | None = None) -> None:
