@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -122,17 +123,23 @@ def _envelope_file(settings: Settings, name: str, version: int, stage: Stage, di
     return Registry(settings).envelope_file(name, version=version, stage=stage, digest=digest)
 
 
-def verified_champion(name: str, *, settings: Settings, now: datetime) -> Verified | None:
+def verified_champion(
+    name: str, *, settings: Settings, now: datetime, fetched: Mapping[int, Package] | None = None
+) -> Verified | None:
     """Return the version in production whose evidence holds; None when there is none.
 
     An alias makes no champion: of the versions whose production evidence holds, the one with the highest epoch is it,
-    because the epoch counts promotions and rollbacks and so says what was decided last.
+    because the epoch counts promotions and rollbacks and so says what was decided last. Packages of the model that were
+    fetched already, by version, are taken as they are.
     """
     if not settings.trust_file.exists():
         return None
     for each in claimed(name, stage=Stage.PRODUCTION, settings=settings):
         try:
-            return verify_version(name, version=each.version, stage=Stage.PRODUCTION, settings=settings, now=now)
+            return verify_version(
+                name, version=each.version, stage=Stage.PRODUCTION, settings=settings, now=now,
+                package=(fetched or {}).get(each.version),
+            )  # fmt: skip
         except (EvidenceError, TamperedPackageError):
             continue
     return None

@@ -162,6 +162,7 @@ def diff(
     now: datetime,
     use_case: UseCase | None = None,
     re_evaluate: bool = False,
+    fetched: Mapping[int, Package] | None = None,
 ) -> VersionDiff:
     """Say what distinguishes two versions, from what was recorded when each was judged.
 
@@ -177,6 +178,8 @@ def diff(
         Whose frozen cases both are scored on again; needed for ``re_evaluate``.
     re_evaluate : bool
         Score both on the case set that the use case pins now, instead of comparing recorded results.
+    fetched : mapping, optional
+        Packages of the model that were fetched already, by version.
 
     Returns
     -------
@@ -194,7 +197,10 @@ def diff(
     if name != other:
         raise UsageError(f"diff: expected two versions of one model, got {name} and {other}")
     (_, first), (_, second) = (resolve(target, settings=settings) for target in (left, right))
-    sides = [_side(name, version, settings=settings, now=now) for version in (first, second)]
+    known = fetched or {}
+    sides = [
+        _side(name, version, package=known.get(version), settings=settings, now=now) for version in (first, second)
+    ]
     if re_evaluate:
         if use_case is None:
             raise UsageError("diff: --re-evaluate needs the use case's folder", next_step=f"cd to where {name}/ is")
@@ -223,11 +229,11 @@ def diff(
     )
 
 
-def _side(name: str, version: int, *, settings: Settings, now: datetime) -> _Side:
+def _side(name: str, version: int, *, package: Package | None, settings: Settings, now: datetime) -> _Side:
     from nbkit.evaluate import CaseRecord, EvaluationResult
 
     registry = Registry(settings)
-    package = fetch(name, version=version, settings=settings)
+    package = package or fetch(name, version=version, settings=settings)
     run_id = registry.version(name, version=version).run_id
     raw = registry.read_artifact(run_id, f"{submitted_folder(version)}/evaluation.json")
     problems = []

@@ -9,7 +9,7 @@ from datetime import datetime
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, TamperedPackageError, UsageError
 from nbkit.gates import run_gates
-from nbkit.lifecycle._champion import fetch, verified_champion
+from nbkit.lifecycle._champion import Verified, fetch, verified_champion
 from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._facts import collect_facts
 from nbkit.lifecycle._refusals import refusal_gates
@@ -36,6 +36,7 @@ class GateTable(Result):
     submitter: str = ""
     waivers: tuple[Mapping[str, object], ...] = ()
     package: Package | None = field(default=None, repr=False)
+    production: Verified | None = field(default=None, repr=False)
 
     @property
     def succeeded(self) -> bool:
@@ -137,6 +138,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         )
         return GateTable(name=name, version=version, stage=to, results=(failed,), package_digest="", run_id="")
     stage = parse_stage(to, package=package)
+    production = verified_champion(name, settings=settings, now=now, fetched={version: package})
     try:
         submission = submission_of(name, version=version, package=package, settings=settings, now=now)
     except EvidenceError as error:
@@ -144,9 +146,9 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
             gate="submission", verdict=Verdict.FAIL, reason=str(error), next_step=f"nbkit register {name}"
         )
         return GateTable(
-            name=name, version=version, stage=stage, results=(failed,), package_digest=package.digest, run_id=""
-        )
-    production = verified_champion(name, settings=settings, now=now)
+            name=name, version=version, stage=stage, results=(failed,), package_digest=package.digest, run_id="",
+            package=package, production=production,
+        )  # fmt: skip
     champion = production.version if production and production.version != version else None
     facts = collect_facts(submission, package, stage=stage, champion=champion, settings=settings, now=now)
     results = [*run_gates(package.contract.gates[stage], facts=facts)]
@@ -173,6 +175,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         submitter=submission.submitter.owner,
         waivers=waivers,
         package=package,
+        production=production,
     )
 
 

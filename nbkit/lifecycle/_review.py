@@ -7,7 +7,7 @@ from datetime import datetime
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, NbkitError, NotInRegistryError, UsageError
-from nbkit.lifecycle._champion import fetch, verified_champion
+from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._diff import diff
 from nbkit.lifecycle._gate import GateTable, gate, resolve
 from nbkit.lifecycle._refusals import remarks
@@ -157,12 +157,13 @@ def review(target: str, *, to: str = "", settings: Settings, now: datetime) -> R
     package = fetch(name, version=version, settings=settings)
     stage = to or _next_stage(registry, name, version, path=[str(step) for step in package.contract.rollout.path])
     table = gate(f"{name}@{version}", to=stage, settings=settings, now=now)
-    found = verified_champion(name, settings=settings, now=now)
+    found = table.production
     champion = found.version if found is not None and found.version != version else None
     changed, why = None, "nothing is in production yet" if champion is None else ""
-    if champion is not None:
+    if found is not None and champion is not None:
+        fetched = {champion: found.package, version: package}
         try:
-            changed = _compared(name, champion, version, settings=settings, now=now)
+            changed = diff(f"{name}@{champion}", f"{name}@{version}", settings=settings, now=now, fetched=fetched)
         except NbkitError as error:
             why = f"cannot be compared with version {champion}: {error}"
     return Review(
@@ -234,10 +235,6 @@ def answer_review(
     signed = sign(target, to=to, reason=reason, settings=settings, now=now, key=key)
     show_gate(target, to=to, settings=settings, now=now)
     return signed
-
-
-def _compared(name: str, champion: int, version: int, *, settings: Settings, now: datetime) -> Result:
-    return diff(f"{name}@{champion}", f"{name}@{version}", settings=settings, now=now)
 
 
 def _next_stage(registry: Registry, name: str, version: int, *, path: list[str]) -> str:
