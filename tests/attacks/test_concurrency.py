@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,3 +200,108 @@ def test_a_rollback_goes_back_in_seconds_and_twice_goes_back_twice(world: World)
     # A version that was rolled back from does not come back by itself: not by its alias, not by another rollback.
     with world.alias_on(current):
         assert world.sync().version == second.version
+
+
+ROW = {"loanamt": 250, "mortg": "level 2"}
+
+
+class _Caller(threading.Thread):
+    """Asks a running service one request after another until it is told to stop."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.answers: list[tuple[int, object]] = []
+        self._port = port
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.02):
+            self.answers.append(_ask(self._port))
+
+    def finish(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def _ask(port: int) -> tuple[int, object]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", f"/v1/models/{NAME}/decisions", json.dumps({"inputs": ROW}), headers)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read()).get("model_version")
+    finally:
+        connection.close()
+
+
+def _environment(world: World) -> dict[str, str]:
+    return {
+        **os.environ,
+        "NBKIT_HOME": str(world.settings.home),
+        "NBKIT_STORE": str(world.settings.store),
+        "NBKIT_ARTIFACT_ROOT": str(world.settings.artifact_root),
+        "MLFLOW_TRACKING_URI": world.settings.tracking_uri,
+    }
+
+
+@contextmanager
+def _serving(world: World, *, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run ``nbkit serve``: one process that follows MLflow, and its worker."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, "-m", "nbkit", "serve", NAME, "--port", str(port)]
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, cwd=world.folder, env=_environment(world), stdout=said, stderr=said)
+    try:
+        yield process, port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def _until_answered_by(version: int, *, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(1200):
+        assert process.poll() is None, log.read_text()
+        try:
+            if _ask(port) == (200, version):
+                return
+        except OSError:
+            # Not listening yet.
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"version {version} did not answer: {log.read_text()}")
+
+
+def _worker_of(process: subprocess.Popen[bytes]) -> str:
+    return Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+
+
+def test_a_running_service_goes_back_by_one_command_and_no_request_fails(world: World, tmp_path: Path) -> None:
+    if world.settings.tracking_uri.startswith("postgresql"):
+        pytest.skip("what a service follows is the same on both stores")
+    log = tmp_path / "serve.log"
+    later = world.climb(world.register())
+    with _serving(world, log=log) as (process, port):
+        _until_answered_by(later, port=port, process=process, log=log)
+        worker = _worker_of(process)
+        caller = _Caller(port)
+        caller.start()
+        command = [sys.executable, "-m", "nbkit", "rollback", NAME, "--reason", "complaints", "--key", "omar", "--json"]
+        done = subprocess.run(command, cwd=world.folder, env=_environment(world), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["rolled_back_from"] == later
+        _until_answered_by(said["version"], port=port, process=process, log=log)
+        caller.finish()
+        assert _worker_of(process) == worker
+    assert said["version"] < later
+    assert {status for status, _ in caller.answers} == {200}
+    # One change of version, from the later to the earlier, and no answer of another one in between.
+    versions = [version for _, version in caller.answers]
+    assert versions == sorted(versions, reverse=True)
+    assert versions[0] == later
+    assert set(versions) <= {later, said["version"]}

@@ -14,7 +14,7 @@ import sqlalchemy
 from nbkit import lifecycle
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RefusedError, RegistryError
-from nbkit.registry import Action, Envelope, TrustStore
+from nbkit.registry import Action, Envelope, Registry, TrustStore
 
 if TYPE_CHECKING:
     from tests.attacks.conftest import World
@@ -41,6 +41,20 @@ def _refused(world: World, *said: str) -> None:
     for text in said:
         assert text in result.reason
         assert text in world.alerts()[-1]
+
+
+def test_a_gate_downloads_each_package_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    download = Registry.download_package
+
+    def counted(self: Registry, name: str, *, version: int, directory: Path) -> Path:
+        asked.append(version)
+        return download(self, name, version=version, directory=directory)
+
+    monkeypatch.setattr(Registry, "download_package", counted)
+    table = world.gate(1, to="production")
+    assert asked == [1]
+    assert (table.package.digest, table.production.version) == (world.package.digest, 1)
 
 
 def test_an_alias_moved_by_the_client(world: World, other: int) -> None:
