@@ -245,6 +245,6 @@ def _again(
     judge, rows = judges[record.package_digest]
     row = rows.check(record.inputs)
     special = {name.removeprefix(_SPECIAL): v for name, v in record.tags.items() if name.startswith(_SPECIAL)}
-    early = judge.before(row)
+    early = judge.before(row, special=special)
     judgement = early or judge.after(row, record.score if record.score is not None else -1.0, special=special)
     return judgement.decision.reasons, {code: judgement.texts.get(code, "") for code in judgement.decision.reasons}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, Self
 
 from nbkit.contract import Contract
@@ -19,6 +20,8 @@ __all__ = ["REASONS_FORMAT", "ReasonBook", "ReasonText", "load_reasons"]
 
 REASONS_FILE = "reasons.yaml"
 PROFILE_FILE = "profile.json"
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class _Package(Protocol):
@@ -175,6 +178,52 @@ class ReasonBook:
             None for a code that the book does not hold.
         """
         return next((entry for entry in (*self.entries, *self.policies) if entry.code == code), None)
+
+    def sentence(self, code: str, row: Mapping[str, Scalar], *, special: Mapping[str, str] = _NOTHING) -> str:
+        """Return what a rule's code says of a row: where all inputs of the code are missing, what is said of that.
+
+        Parameters
+        ----------
+        code : str
+            What a rule gives as its reason; words that are no code are their own sentence.
+        row : mapping
+            The inputs.
+        special : mapping of str to str
+            The sentinel that stood for an input's missing value.
+
+        Returns
+        -------
+        str
+            In the contract's first jurisdiction and language.
+        """
+        entry = self.find(code)
+        if entry is None:
+            return code
+        absent = entry.inputs and all(is_missing(row.get(name)) for name in entry.inputs)
+        return self.of_the_absent(entry, entry.inputs, special=special) if absent else entry.text
+
+    def of_the_absent(self, entry: ReasonText, names: Sequence[str], *, special: Mapping[str, str]) -> str:
+        """Return what is said of inputs that are all missing: the sentence of a sentinel before that of any gap.
+
+        Parameters
+        ----------
+        entry : ReasonText
+            Of the book.
+        names : sequence of str
+            The inputs, most important first.
+        special : mapping of str to str
+            The sentinel that stood for an input's missing value.
+
+        Returns
+        -------
+        str
+            In the contract's first jurisdiction and language.
+        """
+        for name in names:
+            words = entry.special.get(special.get(name, ""))
+            if words is not None:
+                return words.find(*self.first)
+        return entry.missing_text or entry.text
 
 
 def load_reasons(path: Path, *, contract: Contract, typical: Mapping[str, float] | None = None) -> ReasonBook:

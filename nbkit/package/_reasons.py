@@ -92,14 +92,6 @@ def principal_reasons(
             continue
         pushed = tuple(name for contribution, name in sorted(parts, reverse=True) if contribution > 0)
         absent = all(is_missing(row.get(name)) for name in pushed)
-        text = _of_the_absent(entry, pushed, book=book, special=special) if absent else entry.text
+        text = book.of_the_absent(entry, pushed, special=special) if absent else entry.text
         reasons.append(ReasonCode(code=entry.code, text=text, inputs=pushed, contribution=total))
     return tuple(sorted(reasons, key=lambda reason: (-reason.contribution, reason.code))[: max(most, 1)])
-
-
-def _of_the_absent(entry: ReasonText, pushed: tuple[str, ...], *, book: ReasonBook, special: Mapping[str, str]) -> str:
-    for name in pushed:
-        words = entry.special.get(special.get(name, ""))
-        if words is not None:
-            return words.find(*book.first)
-    return entry.missing_text or entry.text

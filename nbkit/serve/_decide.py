@@ -19,6 +19,8 @@ __all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed", 
 # What stands in ``reasons_missing`` when they were not ready in time and can be asked for afterwards.
 REASONS_FOLLOW = "to follow"
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
 # Reasons, and why there are none.
 Reasons = tuple[tuple[ReasonCode, ...], str]
 
@@ -54,11 +56,14 @@ class Weighed:
         By the thresholds.
     ruling : Ruling or None
         By the rules after the model.
+    told : str
+        The sentence behind the rules' reason.
     """
 
     score: float
     outcome: Outcome
     ruling: Ruling | None
+    told: str = ""
 
     @property
     def adverse(self) -> bool:
@@ -125,13 +130,13 @@ class Judge:
         """
         return cls(package, rules=Rules.from_package(package))
 
-    def before(self, row: Row) -> Judgement | None:
+    def before(self, row: Row, *, special: Mapping[str, str] = _NOTHING) -> Judgement | None:
         """Ask the rules that need no score.
 
         Parameters
         ----------
-        row : mapping
-            As ``RowCheck.check`` returns it.
+        row, special : mapping
+            As for `after`.
 
         Returns
         -------
@@ -144,9 +149,9 @@ class Judge:
             The rules failed.
         """
         ruling = self._rules.judge(row, phase="before")
-        return self._ruled(ruling, score=None) if ruling else None
+        return self._ruled(ruling, self._told(ruling, row, special), score=None) if ruling else None
 
-    def after(self, row: Row, score: float, *, special: Mapping[str, str] = MappingProxyType({})) -> Judgement:
+    def after(self, row: Row, score: float, *, special: Mapping[str, str] = _NOTHING) -> Judgement:
         """Turn a score into a decision.
 
         Parameters
@@ -171,7 +176,7 @@ class Judge:
             The rules failed.
         """
         self.check_score(score)
-        weighed = self.weigh(row, score)
+        weighed = self.weigh(row, score, special=special)
         return self.conclude(weighed, reasons=self.reasons(row, special) if weighed.adverse else ((), ""))
 
     def check_score(self, score: float) -> None:
@@ -190,15 +195,13 @@ class Judge:
         if not 0.0 <= score <= 1.0:  # NaN is not either
             raise PackageError(f"score: expected 0..1, got {score!r}")
 
-    def weigh(self, row: Row, score: float) -> Weighed:
+    def weigh(self, row: Row, score: float, *, special: Mapping[str, str] = _NOTHING) -> Weighed:
         """Compare a score with the thresholds, and ask the rules that follow the model.
 
         Parameters
         ----------
-        row : mapping
-            As ``RowCheck.check`` returns it.
-        score : float
-            0..1, of this row.
+        row, score, special
+            As for `after`.
 
         Returns
         -------
@@ -211,7 +214,8 @@ class Judge:
             The rules failed.
         """
         ruling = self._rules.judge(row, phase="after", score=score)
-        return Weighed(score=score, outcome=self._outcome(score), ruling=ruling)
+        told = self._told(ruling, row, special) if ruling else ""
+        return Weighed(score=score, outcome=self._outcome(score), ruling=ruling, told=told)
 
     @property
     def explains_at_once(self) -> bool:
@@ -267,19 +271,19 @@ class Judge:
         if weighed.adverse and not given and not missing:
             missing = REASONS_FOLLOW if follow else "not ready in time"
         if ruling is not None:
-            return self._ruled(ruling, score=score, reasons=given, missing=missing)
+            return self._ruled(ruling, weighed.told, score=score, reasons=given, missing=missing)
         decision = Decision(decision=outcome.value, score=score, reasons=tuple(reason.code for reason in given))
         if missing == REASONS_FOLLOW:
             return Judgement(decision=decision, reasons_missing=missing)
         return _reasoned(decision, texts={reason.code: reason.text for reason in given}, missing=missing)
 
-    def fallback(self, row: Row) -> Judgement | None:
+    def fallback(self, row: Row, *, special: Mapping[str, str] = _NOTHING) -> Judgement | None:
         """Answer without the model, by the contract's fallback chain.
 
         Parameters
         ----------
-        row : mapping
-            As ``RowCheck.check`` returns it.
+        row, special : mapping
+            As for `after`.
 
         Returns
         -------
@@ -293,11 +297,14 @@ class Judge:
                 except RuleError:
                     continue  # the chain goes on; the same rules failed loudly on the way here, or will at the next row
                 if ruling is not None:
-                    return self._ruled(ruling, score=None, fallback="rules")
+                    told = self._told(ruling, row, special)
+                    return self._ruled(ruling, told, score=None, fallback="rules")
             elif name == "default":
-                told = Decision(decision=self._contract.serve.default.value, score=None, route="default", fallback=name)
+                answer = Decision(
+                    decision=self._contract.serve.default.value, score=None, route="default", fallback=name
+                )
                 adverse = self._contract.serve.default is not Outcome.APPROVE
-                return _reasoned(told, missing="the default answered, which looks at nothing" if adverse else "")
+                return _reasoned(answer, missing="the default answered, which looks at nothing" if adverse else "")
         return None
 
     def _outcome(self, score: float) -> Outcome:
@@ -308,6 +315,7 @@ class Judge:
     def _ruled(
         self,
         ruling: Ruling,
+        told: str,
         *,
         score: float | None,
         reasons: tuple[ReasonCode, ...] = (),
@@ -318,16 +326,15 @@ class Judge:
         if ruling.decision == Outcome.APPROVE:
             return Judgement(decision=Decision(decision=ruling.decision, score=score, route=route, fallback=fallback))
         # The rule decided, so its reason comes first; the model's follow.
-        texts = {ruling.reason: self._text(ruling.reason)} if ruling.reason else {}
+        texts = {ruling.reason: told} if ruling.reason else {}
         texts |= {reason.code: reason.text for reason in reasons if reason.code != ruling.reason}
         decision = Decision(decision=ruling.decision, score=score, reasons=tuple(texts), route=route, fallback=fallback)
         return _reasoned(
             decision, texts=texts, missing=missing if ruling.reason else f"rule {ruling.rule!r} gives none"
         )
 
-    def _text(self, reason: str) -> str:
-        entry = self._book.find(reason) if self._book is not None else None
-        return entry.text if entry is not None else reason
+    def _told(self, ruling: Ruling, row: Row, special: Mapping[str, str]) -> str:
+        return ruling.reason if self._book is None else self._book.sentence(ruling.reason, row, special=special)
 
 
 def _reasoned(decision: Decision, *, texts: Mapping[str, str] | None = None, missing: str = "") -> Judgement:

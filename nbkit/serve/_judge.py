@@ -57,10 +57,11 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
     """
     judge, row = turn.active.judge, turn.request.row
     try:
-        early = judge.before(row)
+        early = judge.before(row, special=turn.request.special)
         if early is not None:
             return early, ""
-        weighed = judge.weigh(row, await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE)))
+        score = await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE))
+        weighed = judge.weigh(row, score, special=turn.request.special)
         return await _told(turn, weighed, explainer=explainer), ""
     except (_LateError, _LeftAloneError, OverloadedError) as error:
         cause = _CAUSES[type(error)]
@@ -68,7 +69,7 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
         cause = f"error: {type(error).__name__}"
         # The message may quote an input; the place of the failure never does.
         _LOG.error("the model failed", extra={"fields": {"request_id": turn.id, "cause": cause, "at": place_of(error)}})
-    judgement = judge.fallback(row)
+    judgement = judge.fallback(row, special=turn.request.special)
     if judgement is None:
         raise TryAgainError(f"request {turn.id!r}: the model did not answer ({cause})")
     return judgement, cause

@@ -60,6 +60,15 @@ def test_a_sentinel_has_a_text_of_its_own(book):
     )
 
 
+def test_what_a_rule_says_of_missing_inputs_is_that_they_are_missing(book):
+    absent = {**ROW, "age": None, "history": None}
+    assert book.sentence("R03", ROW) == book.sentence("R03", {**absent, "age": 3.0}) == "Kreditthistorikk"
+    assert book.sentence("R03", absent) == "Ingen kreditthistorikk"
+    assert book.sentence("R03", absent, special={"age": "-1"}) == "Ingen konto hos oss"
+    assert book.sentence("P01", absent) == "Vi låner ikke ut til denne sektoren"
+    assert book.sentence("In plain words", absent) == "In plain words"
+
+
 def test_a_value_that_is_there_gets_no_text_of_the_absent(book):
     (reason,) = principal_reasons(attribution(age=1.0, history=0.5), {**ROW, "age": None}, book, special={"age": "-1"})
     assert reason.text == "Kreditthistorikk"

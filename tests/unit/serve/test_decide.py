@@ -79,6 +79,19 @@ def test_a_rule_may_give_its_reason_in_words(lender: Any, folder: Path) -> None:
     assert judgement.texts == {words: words}
 
 
+@pytest.mark.parametrize("phase", ["before", "after", "fallback"])
+def test_a_rule_never_says_that_a_missing_value_was_too_low(lender: Any, folder: Path, phase: str) -> None:
+    graph = lender.rules_graph(
+        {"phase": f"'{phase}'", "income": "null", "decision": "'refer'", "rule": "'x'", "reason": "'R01'"}
+    )
+    judge = Judge.of(lender.make_package(folder / phase, rules=graph))
+    row = lender.BAD | {"income": None}
+    asked = {"before": judge.before, "after": lambda one: judge.after(one, 0.01), "fallback": judge.fallback}
+    judgement = asked[phase](row)
+    assert judgement is not None
+    assert judgement.texts == {"R01": "Unable to verify income"}
+
+
 def test_without_a_reason_book_nobody_is_declined(lender: Any, folder: Path) -> None:
     package = lender.make_package(folder / "no-book", reasons=None)
     judgement = Judge.of(package).after(lender.BAD, 0.99)
