@@ -57,7 +57,7 @@ class Weighed:
     ruling : Ruling or None
         By the rules after the model.
     told : str
-        The sentence behind the rules' reason.
+        What the rules' reason says.
     """
 
     score: float
@@ -200,7 +200,7 @@ class Judge:
 
         Parameters
         ----------
-        row, score, special
+        row, score, special : mapping, float and mapping
             As for `after`.
 
         Returns
@@ -297,13 +297,11 @@ class Judge:
                 except RuleError:
                     continue  # the chain goes on; the same rules failed loudly on the way here, or will at the next row
                 if ruling is not None:
-                    told = self._told(ruling, row, special)
-                    return self._ruled(ruling, told, score=None, fallback="rules")
+                    return self._ruled(ruling, self._told(ruling, row, special), score=None, fallback="rules")
             elif name == "default":
-                answer = Decision(
-                    decision=self._contract.serve.default.value, score=None, route="default", fallback=name
-                )
-                adverse = self._contract.serve.default is not Outcome.APPROVE
+                default = self._contract.serve.default
+                answer = Decision(decision=default.value, score=None, route="default", fallback=name)
+                adverse = default is not Outcome.APPROVE
                 return _reasoned(answer, missing="the default answered, which looks at nothing" if adverse else "")
         return None
 
