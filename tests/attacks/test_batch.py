@@ -18,6 +18,9 @@ from nbkit.registry import MEMORY_FILE, Memory
 if TYPE_CHECKING:
     from tests.attacks.conftest import World
 
+# What a batch verifies lies in files; the same evidence on PostgreSQL is attacked in test_registry.py.
+pytestmark = pytest.mark.parametrize("world", ["sqlite"], indirect=True)
+
 NAME = "loan-denial"
 ROWS = pd.DataFrame({"loanamt": [100.0, 250.0, 900.0], "mortg": ["level 1", "level 2", "level 4"]})
 
