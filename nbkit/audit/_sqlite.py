@@ -23,8 +23,12 @@ from nbkit.errors import AuditError
 
 _COLUMNS = "(?, ?, ?, ?, ?, ?)"
 
-# Statements of few lengths are kept prepared.
-_ROWS_IN_A_STATEMENT = (64, 16, 4, 1)
+# A statement of each length up to this is kept prepared, so that nearly every commit inserts in one.
+_MOST_ROWS_IN_A_STATEMENT = 64
+_STATEMENTS = [
+    "INSERT INTO records VALUES " + ", ".join([_COLUMNS] * many)  # noqa: S608 - only question marks are put in
+    for many in range(_MOST_ROWS_IN_A_STATEMENT + 1)
+]
 
 # A commit of another process takes about this long.
 _LOOK_AGAIN_SECONDS = 0.0005
@@ -138,7 +142,7 @@ class SqliteBook:
         frontier = self._tree.frontier.copy()
         rows = rows_of(entries, frontier)
         try:
-            # One statement a commit, not one a record: each gives up the interpreter lock, and waits to have it back.
+            # One statement, not one a record: each gives up the interpreter lock, and waits to have it back.
             _insert(connection, rows)
             places: list[int | AuditError] = [row[0] for row in rows]
         except sqlite3.IntegrityError as error:
@@ -160,13 +164,9 @@ class SqliteBook:
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
-    at = 0
-    for many in _ROWS_IN_A_STATEMENT:
-        # Only question marks are put into the statement.
-        statement = "INSERT INTO records VALUES " + ", ".join([_COLUMNS] * many)  # noqa: S608
-        while len(rows) - at >= many:
-            connection.execute(statement, [value for row in rows[at : at + many] for value in row])
-            at += many
+    for at in range(0, len(rows), _MOST_ROWS_IN_A_STATEMENT):
+        some = rows[at : at + _MOST_ROWS_IN_A_STATEMENT]
+        connection.execute(_STATEMENTS[len(some)], [value for row in some for value in row])
 
 
 def _insert_one_by_one(

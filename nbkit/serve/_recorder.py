@@ -1,4 +1,4 @@
-"""From the event loop to the ledger's thread and back, once a commit and not once a record."""
+"""From the event loop to the ledger's thread and back: once a turn of the loop, and once a commit, not once a record."""
 
 from __future__ import annotations
 
@@ -34,8 +34,13 @@ class Recorder:
     def __init__(self, ledger: Ledger, *, metrics: Metrics | None = None) -> None:
         self._ledger = ledger
         self._metrics = metrics
-        self._waiting = 0
         self._since = 0.0
+        self._waiting = 0
+        self._posts: list[tuple[AuditRecord, object, bool]] = []
+        # When each is late, and what to say then. One timer stands for the earliest of all.
+        self._due: dict[_Waiting, tuple[float, str]] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
 
     @property
     def queue_age(self) -> float:
@@ -67,15 +72,26 @@ class Recorder:
         """
         loop = asyncio.get_running_loop()
         future: _Waiting = loop.create_future()
+        now = time.perf_counter()
         if not self._waiting:
-            self._since = time.perf_counter()
+            self._since = now
         self._waiting += 1
-        self._ledger.post(record, ticket=future, tell=self._tell, may_wait=may_wait)
-        timer = loop.call_later(max(seconds, 0.0), _expire, future, late)
+        if not self._posts:
+            # What is decided in this turn of the loop is handed over at its end.
+            loop.call_soon(self._hand_over)
+        self._posts.append((record, future, may_wait))
+        due = now + max(seconds, 0.0)
+        self._due[future] = (due, late)
+        if self._alarm is None or due < self._alarm_at:
+            self._set_alarm(due, now=now)
         try:
             await future
         finally:
-            timer.cancel()
+            self._due.pop(future, None)
+
+    def _hand_over(self) -> None:
+        posts, self._posts = self._posts, []
+        self._ledger.post_all(posts, tell=self._tell)
 
     def _tell(self, outcomes: Sequence[tuple[object, _Place]]) -> None:
         """On the ledger's thread: wake the loop once for the whole commit."""
@@ -97,7 +113,19 @@ class Recorder:
             else:
                 future.set_result(place)
 
+    def _set_alarm(self, due: float, *, now: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = due
+        self._alarm = asyncio.get_running_loop().call_later(max(due - now, 0.0), self._ring)
 
-def _expire(future: _Waiting, late: str) -> None:
-    if not future.done():
-        future.set_exception(TryAgainError(late))
+    def _ring(self) -> None:
+        """Let go of those who are late, and set the alarm for the next."""
+        self._alarm = None
+        now = time.perf_counter()
+        for future, (due, late) in self._due.items():
+            if due <= now and not future.done():
+                future.set_exception(TryAgainError(late))
+        waiting = [due for future, (due, _) in self._due.items() if not future.done()]
+        if waiting:
+            self._set_alarm(min(waiting), now=now)
