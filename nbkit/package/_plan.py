@@ -228,7 +228,9 @@ class Plan:
         ContractViolationError
             As `score`.
         """
-        matrix = self._rows.matrix(columns)
+        return self._scores(self._rows.matrix(columns))
+
+    def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self._engine.takes_missing:
             for cells in matrix[np.isnan(matrix).any(axis=1)][:1]:
                 self._refuse_missing(cells.tolist())
@@ -239,6 +241,30 @@ class Plan:
             return margins
         scores = sigmoids(margins)
         return scores if self._sign > 0 else 1.0 - scores
+
+    def score_rows(self, rows: Sequence[Mapping[str, Scalar]]) -> list[float]:
+        """Return the scores of rows that came one by one: bit for bit what `score` gives for each.
+
+        Quicker than `score_columns` for tens of rows, and other threads run while the trees are evaluated.
+
+        Parameters
+        ----------
+        rows : sequence of mapping
+            As `score` takes each.
+
+        Returns
+        -------
+        list of float
+            0..1, in the order of the rows.
+
+        Raises
+        ------
+        ContractViolationError
+            As `score`, for any of them.
+        """
+        matrix = np.array([self._rows.cells(row) for row in rows], dtype=np.float64)
+        found: list[float] = self._scores(matrix.reshape(len(rows), len(self._columns))).tolist()
+        return found
 
     def _refuse_missing(self, cells: list[float]) -> None:
         total = sum(cells)

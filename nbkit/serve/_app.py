@@ -146,7 +146,7 @@ class App:
             call.caller = self._guard(call, endpoint)
         if endpoint.kinds and method == "POST":
             _check_head(headers, endpoint)
-            call.body = await read_body(receive, limit=endpoint.limit)
+            call.body = await read_body(receive, limit=endpoint.limit, whole=ARRIVED in scope)
         call.arrived = scope.get(ARRIVED) or time.perf_counter()
         reply = await endpoint.handler(call)
         if call.caller.trace:

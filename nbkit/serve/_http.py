@@ -177,7 +177,7 @@ def refusal_reply(error: RefusedError) -> Reply:
     return reply
 
 
-async def read_body(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
+async def read_body(receive: Receive, *, limit: int = BODY_LIMIT, whole: bool = False) -> bytes:
     """Read a request's body, at most so much and not for ever.
 
     Parameters
@@ -186,6 +186,8 @@ async def read_body(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
         As ASGI defines it.
     limit : int
         Bytes.
+    whole : bool
+        Whether all of it is there already.
 
     Returns
     -------
@@ -200,6 +202,8 @@ async def read_body(receive: Receive, *, limit: int = BODY_LIMIT) -> bytes:
         The caller went away first.
     """
     # A body that came with its head is there at once: only one that did not pays for a timer.
+    if whole:
+        return await _read_all(receive, limit=limit)
     task = asyncio.current_task()
     late = False
 
@@ -228,7 +232,8 @@ async def _read_all(receive: Receive, *, limit: int) -> bytes:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise GoneError
-        body += bytes(message.get("body", b""))
+        got = bytes(message.get("body", b""))
+        body = body + got if body else got
         if len(body) > limit:
             raise RefusedError(413, "too_large", f"body: expected at most {limit} bytes")
         if not message.get("more_body"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nbkit.package import Package
 from nbkit.records import Decision
 from nbkit.serve._decide import Judge, Row
 
-__all__ = ["shadow_decision"]
+__all__ = ["shadow_decision", "shadow_decisions"]
 
 
 def shadow_decision(package: Package, row: Row, *, judge: Judge) -> Decision:
@@ -36,6 +38,40 @@ def shadow_decision(package: Package, row: Row, *, judge: Judge) -> Decision:
     early = judge.before(row)
     if early is not None:
         return early.decision
-    score = package.score(row)
+    return _weighed(row, package.score(row), judge=judge)
+
+
+def _weighed(row: Row, score: float, *, judge: Judge) -> Decision:
     judge.check_score(score)
     return judge.conclude(judge.weigh(row, score), follow=True).decision
+
+
+def shadow_decisions(package: Package, rows: Sequence[Row], *, judge: Judge) -> list[Decision | Exception]:
+    """Decide rows that wait together as a shadow does: the model is called once for all of them.
+
+    Parameters
+    ----------
+    package : Package
+        Verified.
+    rows : sequence of mapping
+        As `shadow_decision` takes each.
+    judge : Judge
+        Of the package.
+
+    Returns
+    -------
+    list of Decision or Exception
+        What `shadow_decision` gives for each row, or what it raises.
+    """
+    told: list[Decision | Exception] = []
+    try:
+        early = [judge.before(row) for row in rows]
+        scores = iter(package.score_rows([row for row, said in zip(rows, early, strict=True) if said is None]))
+        for row, said in zip(rows, early, strict=True):
+            told.append(_weighed(row, next(scores), judge=judge) if said is None else said.decision)
+    except Exception as error:  # noqa: BLE001 - whatever a model on trial raises is what its record says
+        if len(rows) == 1:
+            return [error]
+        # One row must not take the others down with it.
+        return [each for row in rows for each in shadow_decisions(package, [row], judge=judge)]
+    return told

@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from nbkit.route import Split, split_key
 from nbkit.serve._active import Active
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._request import DecisionRequest
-from nbkit.serve._shadow import shadow_decision
+from nbkit.serve._shadow import shadow_decisions
 from nbkit.serve._turn import Caller, Choice, Turn
 
 __all__ = ["OVERRIDE_SCOPE", "ROUTED_BY", "TRACE", "Trials"]
@@ -36,6 +36,11 @@ _SHADOW_ID = "~shadow"
 
 # A tenth of a second of work: what comes when so much waits is dropped, because a shadow may cost nobody anything.
 _MOST_SHADOWS = 512
+
+# Rows that are scored in one call; before it their thread lets some gather, because each of its turns at the
+# interpreter costs the event loop one.
+_MOST_IN_A_BATCH = 64
+_GATHER_SECONDS = 0.02
 
 _Waiting = tuple[Turn, AuditRecord, Active]
 
@@ -189,27 +194,55 @@ class Trials:
 
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:
-            turn, record, shadow = waiting
-            if self._shadow is None:
-                continue
-            try:
-                self._ledger.submit(self._judged(turn, record, shadow))
-            except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
-                fields = {"request_id": turn.id, "version": shadow.version, "error": type(error).__name__}
-                _LOG.error("shadow failed", extra={"fields": fields})
+            time.sleep(_GATHER_SECONDS)
+            batch = [waiting]
+            while len(batch) < _MOST_IN_A_BATCH and not self._queue.empty():
+                following = self._queue.get()
+                if following is None:
+                    return
+                batch.append(following)
+            for shadow in {id(active): active for _, _, active in batch}.values():
+                if self._shadow is not None:
+                    self._follow([(turn, record) for turn, record, active in batch if active is shadow], shadow)
 
-    def _judged(self, turn: Turn, record: AuditRecord, shadow: Active) -> AuditRecord:
-        started = time.perf_counter()
-        cause = ""
+    def _follow(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> None:
         try:
-            # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
-            row = shadow.rows.check(turn.request.row)
-            decision = shadow_decision(shadow.package, row, judge=shadow.judge)
-        except Exception as error:  # noqa: BLE001 - a shadow that fails is what a trial is for: it is recorded as such
-            cause = f"error: {type(error).__name__}"
+            records = self._judged(batch, shadow)
+            self._ledger.post_all([(record, None, False) for record in records], tell=_heard)
+        except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
+            fields = {"request_id": batch[0][0].id, "version": shadow.version, "error": type(error).__name__}
+            _LOG.error("shadow failed", extra={"fields": fields | {"rows": len(batch)}})
+
+    def _judged(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> list[AuditRecord]:
+        started = time.perf_counter()
+        checked: list[dict[str, float | str | None] | Exception] = []
+        for turn, _ in batch:
+            try:
+                # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
+                checked.append(shadow.rows.check(turn.request.row))
+            except Exception as error:  # noqa: BLE001 - a shadow that fails is what a trial is for: it is recorded so
+                checked.append(error)
+        rows = [row for row in checked if not isinstance(row, Exception)]
+        decided = iter(shadow_decisions(shadow.package, rows, judge=shadow.judge) if rows else ())
+        told = [row if isinstance(row, Exception) else next(decided) for row in checked]
+        # A row has waited for its whole batch.
+        latency_us = int((time.perf_counter() - started) * 1e6)
+        return [
+            self._record(turn, record, shadow, told=each, latency_us=latency_us)
+            for (turn, record), each in zip(batch, told, strict=True)
+        ]
+
+    def _record(
+        self, turn: Turn, record: AuditRecord, shadow: Active, *, told: Decision | Exception, latency_us: int
+    ) -> AuditRecord:
+        cause = ""
+        if isinstance(told, Exception):
+            cause = f"error: {type(told).__name__}"
             judgement = shadow.judge.fallback(turn.request.row)
             default = Decision(decision=shadow.package.contract.serve.default.value, score=None, fallback="retry")
             decision = judgement.decision if judgement else default
+        else:
+            decision = told
         tags = {SHADOW_OF: record.id, CHAMPION_DECISION: record.decision}
         return AuditRecord(
             id=self._new_id(),
@@ -230,9 +263,13 @@ class Trials:
             route=decision.route,
             fallback=decision.fallback,
             fallback_cause=cause,
-            latency_us=int((time.perf_counter() - started) * 1e6),
+            latency_us=latency_us,
             cost_usd="0" if decision.score is None else shadow.price_usd,
             tags=tags,
             kind="shadow",
             stage="shadow",
         )
+
+
+def _heard(_outcomes: Sequence[tuple[object, object]]) -> None:
+    """Let a shadow's record be lost when the ledger cannot take it: nobody was answered."""

@@ -114,7 +114,7 @@ def check(model: Any, *, contract: Contract, frame: pd.DataFrame, rows: Sequence
         expected = model.predict_proba(frame[INPUTS])[:, 1]
     scores = plan.score_columns(frame)
     assert np.max(np.abs(scores - expected)) <= plan.tolerance
-    assert [plan.score(row) for row in rows] == scores.tolist()
+    assert [plan.score(row) for row in rows] == plan.score_rows(rows) == scores.tolist()
     plan.save(directory)
     stored = Plan.load(directory)
     assert stored.score_columns(frame).tobytes() == scores.tobytes()

@@ -13,14 +13,16 @@ import pytest
 
 from nbkit import lifecycle
 from nbkit.audit import Ledger, read_records, trial_summary
+from nbkit.contract import RowCheck
 from nbkit.errors import RationaleError
 from nbkit.package import Package
 from nbkit.records import AuditRecord
-from nbkit.serve import PackageStore
+from nbkit.serve import Judge, PackageStore, shadow_decision
 from nbkit.serve._active import Active, load_active
 from nbkit.serve._answer import Answer
 from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._service import Service
+from nbkit.serve._shadow import shadow_decisions
 from nbkit.serve._trials import Trials
 from nbkit.serve._turn import Caller
 from nbkit.settings import Settings
@@ -206,6 +208,20 @@ def test_a_shadow_that_fails_is_recorded_and_harms_nobody(
     assert (failed.fallback_cause, failed.fallback, failed.decision) == ("error: ValueError", "default", "refer")
     facts = trial_summary([path], model="loans", version=2, stage="shadow", since=NOW)
     assert (facts["error_share"], facts["disagreement_share"]) == (1.0, 1.0)
+
+
+def test_shadows_that_wait_together_are_decided_like_each_alone(trial: Package, lender: Any) -> None:
+    judge = Judge.of(trial)
+    rows = [
+        RowCheck(trial.contract).check(row)
+        for row in (lender.GOOD, lender.BAD, lender.BAD | {"ratio": 1.0}, lender.GOOD | {"income": 0.1})
+    ]
+    alone = [shadow_decision(trial, row, judge=judge) for row in rows]
+    assert shadow_decisions(trial, rows, judge=judge) == alone
+    # A row that the model cannot take fails alone.
+    *others, failed = shadow_decisions(trial, [*rows, {}], judge=judge)
+    assert others == alone
+    assert isinstance(failed, Exception)
 
 
 def test_shadows_are_shed_first(
