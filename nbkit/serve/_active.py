@@ -16,6 +16,7 @@ from nbkit.serve._breaker import Breaker
 from nbkit.serve._decide import Judge, Row
 from nbkit.serve._store import PRODUCTION, Installed, PackageStore
 from nbkit.serve._sync import accept
+from nbkit.serve._tick import TickScorer
 
 __all__ = ["Active", "load_active"]
 
@@ -36,6 +37,8 @@ class Active:
         Decides.
     batcher : Batcher or None
         Scores where the model has no plan.
+    scorer : TickScorer
+        Scores where it has one.
     deadline_seconds : float
         For the whole request.
     contract_digest, evidence_digest : str
@@ -70,6 +73,10 @@ class Active:
     stage: str = PRODUCTION
     share: float = 0.0
     price_usd: str = "0"
+    scorer: TickScorer = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scorer", TickScorer(self.package.score_rows))
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.

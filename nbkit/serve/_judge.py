@@ -88,7 +88,7 @@ async def _score(active: Active, row: Row, *, seconds: float) -> float:
         raise _LeftAloneError
     try:
         if active.batcher is None:
-            score = active.package.score(row)
+            score = await active.scorer.score(row)
         else:
             score = await _in_time(
                 active.batcher.submit(row, most_age=active.deadline_seconds * _MOST_AGE_SHARE), seconds=seconds
