@@ -170,3 +170,22 @@ class TreeEngine:
 
 
 Engine = LinearEngine | TreeEngine
+
+
+def engine_from_json(spec: Mapping[str, object], *, trees: bytes | None, file: str) -> Engine:
+    """Make the engine that ``to_json`` described; ``trees`` are the bytes of ``file``."""
+    match spec:
+        case {"kind": "linear", "coefficients": list() as coefficients, "intercept": int() | float() as intercept}:
+            return LinearEngine(coefficients=tuple(map(float, coefficients)), intercept=float(intercept))
+        case {"kind": "trees", "row_type": str() as row_type, "link": str() as link, "output": int() as output}:
+            if trees is None:
+                raise ValueError(f"{file} is missing")
+            return TreeEngine(
+                trees=treelite.Model.deserialize_bytes(trees),
+                row_type=cast("RowType", row_type),
+                takes_missing=spec["takes_missing"] is True,
+                link=cast("Link", link),
+                output=output,
+                zero_within=float(cast("float", spec["zero_within"])),
+            )
+    raise ValueError(f"expected an engine, got {spec!r}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nbkit.errors import ContractViolationError, PackageError
 from nbkit.files import write_atomically
-from nbkit.package._engines import Engine, LinearEngine, Link, RowType, TreeEngine, sigmoid, sigmoids
+from nbkit.package._engines import Engine, LinearEngine, Link, TreeEngine, engine_from_json, sigmoid, sigmoids
 from nbkit.package._files import canonical_json, sha256, strict_json
 from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
@@ -263,8 +263,7 @@ class Plan:
             As `score`, for any of them.
         """
         matrix = np.array([self._rows.cells(row) for row in rows], dtype=np.float64)
-        found: list[float] = self._scores(matrix.reshape(len(rows), len(self._columns))).tolist()
-        return found
+        return cast("list[float]", self._scores(matrix.reshape(len(rows), len(self._columns))).tolist())
 
     def _refuse_missing(self, cells: list[float]) -> None:
         total = sum(cells)
@@ -385,23 +384,5 @@ class Plan:
                 )
                 for column in fields["columns"]
             ],
-            engine=_engine(fields["engine"], trees=trees),
+            engine=engine_from_json(fields["engine"], trees=trees, file=TREES_FILE),
         )
-
-
-def _engine(spec: Mapping[str, object], *, trees: bytes | None) -> Engine:
-    match spec:
-        case {"kind": "linear", "coefficients": list() as coefficients, "intercept": int() | float() as intercept}:
-            return LinearEngine(coefficients=tuple(map(float, coefficients)), intercept=float(intercept))
-        case {"kind": "trees", "row_type": str() as row_type, "link": str() as link, "output": int() as output}:
-            if trees is None:
-                raise ValueError(f"{TREES_FILE} is missing")
-            return TreeEngine(
-                trees=treelite.Model.deserialize_bytes(trees),
-                row_type=cast("RowType", row_type),
-                takes_missing=spec["takes_missing"] is True,
-                link=cast("Link", link),
-                output=output,
-                zero_within=float(cast("float", spec["zero_within"])),
-            )
-    raise ValueError(f"expected an engine, got {spec!r}")
