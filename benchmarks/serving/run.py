@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -34,6 +35,9 @@ from killing import Postgresql
 
 RESULT = Path(__file__).parents[1] / "results" / "serve.json"
 LOAD = Path(__file__).with_name("load.py")
+ROWS = Path(__file__).with_name("rows.lua")
+# Debian's wrk, where it is installed: a client in C leaves the processors to the servers.
+WRK = shutil.which("wrk")
 ECHO = Path(__file__).with_name("echo.py")
 CONNECTIONS = 32
 DEADLINE_MS = 250.0
@@ -84,6 +88,10 @@ class Server:
             if self.process.poll() is None:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+            # A child that still answers would make the next start look like none at all.
+            gives_up = time.perf_counter() + 20
+            while self._is_ready() and time.perf_counter() < gives_up:
+                time.sleep(0.05)
 
     def memory_mb(self) -> float:
         assert self.process is not None
@@ -100,6 +108,30 @@ class Server:
         done = subprocess.run([sys.executable, str(LOAD), str(file)], capture_output=True, text=True, check=True)
         told: dict[str, Any] = json.loads(done.stdout)
         return told
+
+    def load_closed(self, folder: Path, *, seconds: float, connections: int = CONNECTIONS) -> dict[str, Any]:
+        """Ask again when answered, by wrk where it is installed."""
+        if WRK is None:
+            return self.load(folder, seconds=seconds, connections=connections)
+        given = {"BENCH_BODIES": str(self.bodies)}
+        given |= {"BENCH_AUTHORIZATION": self.headers["authorization"]} if self.headers else {}
+        # Whole seconds, and a timeout as patient as that of the own client.
+        command = [
+            WRK, "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "20s", "-s", str(ROWS),
+            f"http://127.0.0.1:{self.port}{self.path}",
+        ]  # fmt: skip
+        before = os.times()
+        done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
+        after = os.times()
+        told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+        good = told["answers"] - told["refused"]
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        return {
+            **told,
+            "per_second": round(good / told["seconds"], 1),
+            "statuses": {"2xx": good, "others": told["refused"]},
+            "client_cpu_share": round(used / told["seconds"], 2),
+        }
 
 
 def free_port() -> int:
@@ -188,7 +220,7 @@ def closed_loop(servers: dict[str, Server], folder: Path, *, rounds: int, second
         for name, server in servers.items():
             # The slow ones need longer for as many answers; the first turn warms everybody up.
             took = seconds if name.startswith(("nbkit", "echo")) else 2 * seconds
-            told = server.load(folder, seconds=took if turn else seconds / 2)
+            told = server.load_closed(folder, seconds=took if turn else seconds / 2)
             if turn:
                 found[name].append(told)
         print(f"turn {turn} of {rounds}", {n: t[-1]["per_second"] for n, t in found.items() if t}, file=sys.stderr)
@@ -217,8 +249,8 @@ def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]
 def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str, Any]:
     with contestants(folder, url) as (servers, versions, skipped):
         closed = closed_loop(servers, folder, rounds=rounds, seconds=seconds)
-        best, slow = servers["nbkit"], servers["mlflow"]
-        single = [best.load(folder, connections=1, seconds=seconds) for _ in range(rounds)]
+        best = servers["nbkit"]
+        single = [best.load_closed(folder, connections=1, seconds=seconds) for _ in range(rounds)]
         mean = {
             name: {
                 key: round(statistics.median(told[key] for told in all_told), 3)
@@ -236,7 +268,6 @@ def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str,
                 servers[name].stop()
                 servers[name].start(folder / f"{name}.log")
                 starts[name].append(servers[name].ready_seconds)
-        del slow
     return {
         "closed_32": mean,
         "failed": {name: sum(told["broken"] for told in all_told) for name, all_told in closed.items()},
@@ -278,6 +309,9 @@ def main() -> None:
         "deadline_ms": DEADLINE_MS,
         "adverse_share": 0.03,
         "cpus": os.cpu_count(),
+        "load_average": [round(each, 1) for each in os.getloadavg()],
+        "closed_loop_client": "wrk" if WRK else "load.py",
+        "open_loop_client": "load.py",
         "versions": {"python": sys.version.split()[0], **{n: version(n) for n in used}, **found["versions"]},
         "n": given.rounds,
     }
