@@ -124,6 +124,7 @@ def _says_what_holds(envelope: Envelope, table: GateTable, *, settings: Settings
         and statement.action is Action.PROMOTE
         and statement.gates == table.results
         and statement.package_digest == table.package_digest
+        and dict(statement.documents) == dict(table.documents)
         and [dict(waiver) for waiver in statement.waivers] == [dict(waiver) for waiver in table.waivers]
         and now < statement.expires_at
     )
@@ -136,7 +137,7 @@ def _asked(table: GateTable, package: Package, *, submission: Statement, setting
     epoch = next_epoch(table.name, stage=stage, settings=settings)
     statement = statement_about(
         package, version=table.version, stage=stage, action=Action.PROMOTE, epoch=epoch, now=now,
-        documents=submission.documents, gates=table.results, submitter=submission.submitter,
+        documents=table.documents, gates=table.results, submitter=submission.submitter,
         run_id=submission.run_id, waivers=table.waivers,
     )  # fmt: skip
     own = Envelope.of(statement)

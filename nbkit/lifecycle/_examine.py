@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, NbkitError
-from nbkit.lifecycle._documents import DOCUMENTS, digest_of
+from nbkit.lifecycle._documents import EXPORTED, called, digest_of
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import load_package
 from nbkit.registry import Envelope, Statement, TrustStore, verify_evidence, verify_submission
@@ -117,10 +117,10 @@ def examine(
 def _documents(directory: Path, statement: Statement) -> list[str]:
     """Compare the documents that lie beside the evidence with what was signed."""
     problems = []
-    for name in DOCUMENTS:
+    for name in EXPORTED:
         path = directory / name
         if path.exists() and digest_of(_read(path)) != statement.documents.get(name):
-            problems.append(f"{name}: not the file that was signed")
+            problems.append(f"{called(name)}: not the file that was signed")
     return problems
 
 

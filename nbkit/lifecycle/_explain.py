@@ -11,6 +11,7 @@ from nbkit.errors import RationaleError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._judge import packaged
 from nbkit.lifecycle._lda import with_search
+from nbkit.lifecycle._pages import is_settled
 from nbkit.lifecycle._reasons import recall, remember
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress
@@ -100,7 +101,8 @@ def explain(
     Returns
     -------
     Explained
-        ``rationale.html``, ``.md``, ``.json`` and perhaps ``.pdf`` lie in the build and in the run.
+        ``rationale.html``, ``.md``, ``.json`` and perhaps ``.pdf`` lie in the build, and in the run unless it is
+        registered already: then they are kept beside the next version that it submits.
 
     Raises
     ------
@@ -146,12 +148,12 @@ def explain(
     write_atomically(document, content=written.html.encode())
     write_atomically(build.rationale, content=written.to_json().encode())
     write_atomically(build.directory / "rationale.md", content=written.markdown.encode())
-    registry.log_file(build.run_id, document)
-    registry.log_file(build.run_id, build.rationale)
     registry.describe_run(build.run_id, written.markdown)
     printed = _print(written, document=document, report=report) if pdf else "not asked for"
-    if (made := document.with_suffix(".pdf")).exists():
-        registry.log_file(build.run_id, made)
+    if not is_settled(registry, build.run_id):
+        for file in (document, build.rationale, document.with_suffix(".pdf")):
+            if file.exists():
+                registry.log_file(build.run_id, file)
     report(1.0, "written")
     return Explained(
         name=contract.name,

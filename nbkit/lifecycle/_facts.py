@@ -9,14 +9,16 @@ from datetime import datetime
 from nbkit.audit import trial_summary
 from nbkit.contract import Contract, Stage
 from nbkit.errors import EvidenceError, PackageError
-from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, digest_of, submitted_folder
+from nbkit.lifecycle._documents import LOGGED_MODEL, digest_of, place_of
 from nbkit.lifecycle._evidence import logged_model_digest
+from nbkit.lifecycle._pages import changed_documents
 from nbkit.lifecycle._prove import ledger_path
 from nbkit.package import Package
 from nbkit.registry import CertificateKind, Registry, Statement, TrustStore, verify_certificate
 from nbkit.settings import Settings
 
 _PROFILE = "profile.json"
+_FACTS = "facts.json"
 
 
 def collect_facts(
@@ -51,11 +53,9 @@ def collect_facts(
         Plain values under one key a topic; what is absent never passes a gate.
     """
     registry, contract = Registry(settings), package.contract
-    folder = submitted_folder(submission.version)
-    documents = {name: registry.read_artifact(submission.run_id, f"{folder}/{name}") for name in DOCUMENTS}
-    changed = [name for name, raw in documents.items() if digest_of(raw) != submission.documents.get(name)]
+    changed = dict(changed_documents(submission, registry))
     # What gates read must be what was signed: a changed file is no source of facts.
-    recorded: dict[str, object] = {} if "facts.json" in changed else json.loads(documents["facts.json"])
+    recorded: dict[str, object] = {} if _FACTS in changed else _recorded(submission, registry)
     case_set = recorded.get("case_set")
     return {
         **recorded,
@@ -65,12 +65,19 @@ def collect_facts(
             "pinned": (contract.evaluate.case_set or "").rpartition("@")[2],
         },
         "owner": contract.owner.model_dump(),
-        "scan": {"problems": _scan(submission, package, changed=changed, settings=settings)},
+        "scan": {"problems": _scan(submission, package, changed=[*changed.values()], settings=settings)},
         "monitoring": _monitoring(package),
         "limits": _limits(contract) | {"beside_champion": champion is not None},
         **_certificates(submission, settings=settings, now=now, listed=_listed(contract, stage)),
         **_trials(submission, settings=settings, listed=_listed(contract, stage)),
     }
+
+
+def _recorded(submission: Statement, registry: Registry) -> dict[str, object]:
+    raw = registry.read_artifact(submission.run_id, place_of(_FACTS, version=submission.version))
+    # Read once more than it was compared: a file that changed in between is no source of facts either.
+    facts: dict[str, object] = json.loads(raw) if digest_of(raw) == submission.documents[_FACTS] else {}
+    return facts
 
 
 def _listed(contract: Contract, stage: Stage) -> set[str]:
@@ -88,7 +95,7 @@ def _parity(package: Package) -> dict[str, object]:
 
 def _scan(submission: Statement, package: Package, *, changed: list[str], settings: Settings) -> list[str]:
     """Say what is not as submitted, or not of a type that nbkit itself trusts; the package's files were checked."""
-    problems = [f"{name} is not the file that was submitted" for name in changed]
+    problems = list(changed)
     found = logged_model_digest(submission.model, version=submission.version, settings=settings)
     if found != submission.documents.get(LOGGED_MODEL):
         problems.append("the files in MLflow are not those that were submitted")

@@ -12,6 +12,7 @@ from nbkit.gates import run_gates
 from nbkit.lifecycle._champion import Verified, fetch, verified_champion
 from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._facts import collect_facts
+from nbkit.lifecycle._pages import notebook_signed
 from nbkit.lifecycle._refusals import refusal_gates
 from nbkit.lifecycle._standing import standing_gates
 from nbkit.lifecycle._view import Result, Table, View
@@ -33,6 +34,7 @@ class GateTable(Result):
     package_digest: str
     run_id: str
     contract_digest: str = ""
+    documents: Mapping[str, str] = field(default_factory=dict)
     submitter: str = ""
     waivers: tuple[Mapping[str, object], ...] = ()
     package: Package | None = field(default=None, repr=False)
@@ -172,6 +174,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         package_digest=package.digest,
         run_id=submission.run_id,
         contract_digest=package.contract.digest,
+        documents={**submission.documents, **notebook_signed(submission, Registry(settings))},
         submitter=submission.submitter.owner,
         waivers=waivers,
         package=package,

@@ -9,6 +9,7 @@ from datetime import datetime
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RefusedError, TamperedPackageError
 from nbkit.lifecycle._champion import Verified, claimed, verify_version
+from nbkit.lifecycle._index import write_index
 from nbkit.lifecycle._view import Result, View
 from nbkit.registry import Envelope, Registry, Statement
 from nbkit.settings import Settings
@@ -97,6 +98,8 @@ def label(statement: Statement, *, signed_by: tuple[str, ...], settings: Setting
     tags |= {"nbkit.stage": stage.value, "nbkit.signed_by": ", ".join(signed_by)}
     if statement.reason:
         tags["nbkit.rollback_reason"] = statement.reason
+    # Before the alias: a move that was killed here is still seen as unfinished, and asked for again.
+    write_index(statement.run_id, registry=registry)
     registry.set_version_tags(name, version=version, tags=tags)
     registry.set_alias(name, stage=stage, version=version)
     registry.set_run_tags(statement.run_id, {"nbkit.stage": stage.value})

@@ -11,8 +11,10 @@ import rfc8785
 from nbkit.contract import Stage
 from nbkit.errors import RefusedError, UsageError
 from nbkit.files import write_atomically
-from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, digest_of, submitted_folder
+from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, PAGES, digest_of
 from nbkit.lifecycle._evidence import logged_model_digest, signing_key, statement_about, trusted
+from nbkit.lifecycle._index import write_index
+from nbkit.lifecycle._pages import keep_documents, show_pages
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._version_page import identity_tags, show_candidate
 from nbkit.lifecycle._view import Result, View
@@ -66,6 +68,7 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     owner = trusted(signer.key_id, role=Role.SUBMITTER, settings=settings, now=now).owner
     documents = _documents(build, package)
     registry = Registry(settings)
+    documents |= show_pages(registry, build)
     rationale = (build.directory / "rationale.md").read_text(encoding="utf-8")
     version = registry.register(
         package,
@@ -73,9 +76,7 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
         description=rationale,
         tags=identity_tags(package, submitter=owner) | {"nbkit.stage": Stage.CANDIDATE.value},
     )
-    # One run may submit several versions: each keeps its own documents.
-    for document in DOCUMENTS:
-        registry.log_file(build.run_id, build.directory / document, folder=submitted_folder(version))
+    keep_documents(registry, build, version=version)
     # The version's other files (MLflow's own description of the model) are not the package's: they are pinned here.
     documents[LOGGED_MODEL] = logged_model_digest(name, version=version, settings=settings)
     statement = statement_about(
@@ -84,6 +85,7 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     )  # fmt: skip
     envelope = Envelope.of(statement).sign(signer)
     registry.save_envelope(name, version=version, stage=Stage.CANDIDATE, envelope=envelope, pending=False)
+    write_index(build.run_id, registry=registry)
     registry.set_alias(name, stage=Stage.CANDIDATE, version=version)
     registry.set_run_tags(build.run_id, {"nbkit.version": str(version), "nbkit.stage": Stage.CANDIDATE.value})
     show_candidate(name, version=version, rationale=rationale, run_id=build.run_id, settings=settings)
@@ -121,4 +123,5 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     if isinstance(explanation, dict) and explanation["stability"] is not None:
         facts["stability"] = explanation["stability"]
     write_atomically(build.directory / "facts.json", content=rfc8785.dumps(json.loads(json.dumps(facts))))
-    return {document: digest_of((build.directory / document).read_bytes()) for document in DOCUMENTS}
+    pages = [page for page in PAGES if (build.directory / page).exists()]
+    return {document: digest_of((build.directory / document).read_bytes()) for document in (*DOCUMENTS, *pages)}

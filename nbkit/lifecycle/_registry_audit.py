@@ -11,8 +11,10 @@ from datetime import datetime, timedelta
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, NotInRegistryError, PackageError, RegistryError
 from nbkit.lifecycle._champion import fetch
-from nbkit.lifecycle._documents import LOGGED_MODEL, digest_of, submitted_folder
+from nbkit.lifecycle._documents import LOGGED_MODEL
 from nbkit.lifecycle._evidence import logged_model_digest, submission_of
+from nbkit.lifecycle._index import index_problem
+from nbkit.lifecycle._pages import changed_documents
 from nbkit.lifecycle._version_page import gate_tags, identity_tags
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import Package
@@ -259,19 +261,17 @@ class _Look:
 
     def _files(self, submission: Statement) -> Iterator[Finding]:
         step = f"nbkit gate {self._where} --to staging shows it; register it again"
-        for document, digest in submission.documents.items():
-            try:
-                if document == LOGGED_MODEL:
-                    found = logged_model_digest(self._name, version=self._version, settings=self._settings)
-                else:
-                    path = f"{submitted_folder(self._version)}/{document}"
-                    found = digest_of(self._registry.read_artifact(submission.run_id, path))
-            except RegistryError as error:
-                yield self._found("files", f"{document}: {error}", step)
-                continue
-            if found != digest:
-                what = "files in MLflow" if document == LOGGED_MODEL else document
-                yield self._found("files", f"{what}: not what was submitted", step)
+        try:
+            for _, problem in changed_documents(submission, self._registry):
+                yield self._found("files", problem, step)
+            if problem := index_problem(submission.run_id, registry=self._registry):
+                yield self._found("files", problem, "compare it with nbkit evidence show; the next move writes it anew")
+            found = logged_model_digest(self._name, version=self._version, settings=self._settings)
+        except RegistryError as error:
+            yield self._found("files", str(error), step)
+            return
+        if found != submission.documents.get(LOGGED_MODEL):
+            yield self._found("files", "the files in MLflow are not those that were submitted", step)
 
     def _tags(self, package: Package, submission: Statement) -> Iterator[Finding]:
         tags = self._record.tags

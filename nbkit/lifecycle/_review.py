@@ -10,6 +10,7 @@ from nbkit.errors import EvidenceError, NbkitError, NotInRegistryError, UsageErr
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._diff import diff
 from nbkit.lifecycle._gate import GateTable, gate, resolve
+from nbkit.lifecycle._pages import page_links
 from nbkit.lifecycle._refusals import remarks
 from nbkit.lifecycle._refuse import refuse, remark, withdraw
 from nbkit.lifecycle._ui import waiting
@@ -21,11 +22,6 @@ from nbkit.registry import Envelope, Registry, TrustStore
 from nbkit.settings import Settings
 
 _ANSWERS = ("approve", "refuse", "withdraw")
-_DOCUMENTS = (
-    ("evaluation report", "report.html"),
-    ("rationale", "rationale.html"),
-    ("notebook as it ran", "notebook.html"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +172,7 @@ def review(target: str, *, to: str = "", settings: Settings, now: datetime) -> R
         approvers=_approvers(table, settings=settings, now=now),
         approvals_needed=package.contract.approvals_needed,
         champion=champion,
-        documents=_documents(registry, table.run_id, registry.version_link(name, version)),
+        documents=_documents(registry, table),
         remarks=remarks(name, version=version, stage=Stage(stage), package=package, settings=settings, now=now),
         why_no_changes=why,
         changes=changed,
@@ -264,8 +260,11 @@ def _approvers(table: GateTable, *, settings: Settings, now: datetime) -> tuple[
     )
 
 
-def _documents(registry: Registry, run_id: str, version_link: str) -> tuple[tuple[str, str], ...]:
-    if not run_id:
-        return (("version", version_link),)
-    run = registry.run_link(run_id)
-    return (*((title, f"{run}/artifacts/{path}") for title, path in _DOCUMENTS), ("version", version_link))
+def _documents(registry: Registry, table: GateTable) -> tuple[tuple[str, str], ...]:
+    version = ("version", registry.version_link(table.name, table.version))
+    if not table.run_id:
+        return (version,)
+    pages = page_links(registry, table.run_id, version=table.version)
+    # Links of pages begin inside the UI; here they are for a terminal.
+    ui = registry.run_link(table.run_id).partition("#")[0]
+    return (*((title, f"{ui}{place}") for title, place in pages.items()), version)

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, NotInRegistryError, UsageError
 from nbkit.files import write_atomically
-from nbkit.lifecycle._documents import DOCUMENTS, submitted_folder
+from nbkit.lifecycle._documents import EXPORTED, place_of
 from nbkit.lifecycle._examine import ENVELOPE_FILE, PACKAGE_FOLDER, signers_of
 from nbkit.lifecycle._gate import resolve
 from nbkit.lifecycle._view import Result, Table, View
@@ -108,10 +108,13 @@ def export_evidence(target: str, *, to: str, directory: Path, settings: Settings
     statement = envelope.unverified_statement()
     registry.download_package(name, version=version, directory=directory / PACKAGE_FOLDER)
     write_atomically(directory / ENVELOPE_FILE, content=envelope.to_json().encode())
-    for document in DOCUMENTS:
+    for document in EXPORTED:
+        if document not in statement.documents:
+            continue
         try:
-            raw = registry.read_artifact(statement.run_id, f"{submitted_folder(version)}/{document}")
+            raw = registry.read_artifact(statement.run_id, place_of(document, version=version))
         except NotInRegistryError:
             continue
+        (directory / document).parent.mkdir(exist_ok=True)
         write_atomically(directory / document, content=raw)
     return Exported(name=name, version=version, stage=to, directory=directory)

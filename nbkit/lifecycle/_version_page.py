@@ -11,6 +11,8 @@ from datetime import datetime
 
 from nbkit.contract import Stage
 from nbkit.errors import RegistryError
+from nbkit.lifecycle._index import INDEX
+from nbkit.lifecycle._pages import page_links
 from nbkit.package import Package
 from nbkit.records import GateResult
 from nbkit.registry import Registry, Statement
@@ -34,12 +36,6 @@ _LOG = logging.getLogger("nbkit.lifecycle")
 _MOST_CHARACTERS = 4900
 _RATIONALE = "**The rationale in short**"
 _LONGEST_REASON = 120
-# In reading order; each a file of the run.
-_DOCUMENTS = (
-    ("report.html", "evaluation report"),
-    ("rationale.html", "rationale"),
-    ("notebook.html", "notebook as it ran"),
-)
 
 
 def identity_tags(package: Package, *, submitter: str) -> dict[str, str]:
@@ -120,7 +116,7 @@ def show_candidate(name: str, *, version: int, rationale: str, run_id: str, sett
     registry = Registry(settings)
     figures, _, rest = rationale.partition("\n")
     verdict = f"Waits for review. {figures}".strip()
-    text = page_text(verdict, results=(), stage="", links=_links(registry, run_id), rationale=rest.strip())
+    text = page_text(verdict, results=(), stage="", links=_links(registry, run_id, version), rationale=rest.strip())
     registry.describe_version(name, version=version, description=text)
     registry.set_version_tags(name, version=version, tags={"nbkit.verdict": verdict})
     _show_run(registry, run_id, stage=Stage.CANDIDATE.value, verdict=verdict)
@@ -193,7 +189,7 @@ def _show(
 ) -> None:
     record = registry.version(name, version=version)
     rationale = record.description.partition(_RATIONALE)[2].strip()
-    links = _links(registry, run_id) if run_id else {}
+    links = _links(registry, run_id, version) if run_id else {}
     text = page_text(verdict, results=results, stage=stage, links=links, rationale=rationale)
     tags = gate_tags(results) | {"nbkit.gates_for": stage, "nbkit.verdict": verdict}
     # Gates of another stage that this one does not have would stand beside its own as if they were.
@@ -214,11 +210,10 @@ def _show_run(registry: Registry, run_id: str, *, stage: str, verdict: str) -> N
     registry.describe_run(run_id, f"{verdict}\n\n{rest}" if rest else verdict)
 
 
-def _links(registry: Registry, run_id: str) -> dict[str, str]:
+def _links(registry: Registry, run_id: str, version: int) -> dict[str, str]:
     """Return where each document is read; addresses without a host, so that they hold wherever the UI runs."""
     run = registry.run_path(run_id)
-    found = {title: f"{run}/artifacts/{path}" for path, title in _DOCUMENTS}
-    return found | {"evidence": f"{run}/artifacts/evidence", "run": run}
+    return dict(page_links(registry, run_id, version=version)) | {"evidence": f"{run}/artifacts/{INDEX}", "run": run}
 
 
 def _as_far_as_it_fits(text: str, room: int) -> str:

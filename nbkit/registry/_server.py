@@ -30,6 +30,8 @@ _MODEL = re.compile(r"m-[0-9a-f]{32}\Z")
 _RUN = re.compile(r"[0-9a-f]{32}\Z")
 # Below a run's artifacts: what was signed, and the signatures.
 _KEPT = re.compile(r"evidence\Z|certificates\Z|version-[0-9]+\Z")
+# At their top, once a version came out of the run: what a reviewer reads. `nbkit.lifecycle._documents` names the same.
+_READ = re.compile(r"(?:report|rationale|notebook)\.html\Z|rationale\.pdf\Z|(?:evaluation|rationale)\.json\Z|tables\Z")
 _PROXIED = "mlflow-artifacts:"
 
 
@@ -225,7 +227,9 @@ class _GuardedFiles:
                 if self._model_in(path):
                     raise RefusedError(f"{path}: belongs to a registered version and does not change")
                 if self._is_kept(path) and self._exists(path):
-                    raise RefusedError(f"{path}: was signed, or is a signature, and is not overwritten")
+                    raise RefusedError(
+                        f"{path}: was signed, is a signature or is read by reviewers, and is not overwritten"
+                    )
 
     def _parts(self, path: str) -> tuple[str, ...]:
         return PurePosixPath(f"{urlsplit(self.artifact_uri).path}/{path}").parts
@@ -236,8 +240,10 @@ class _GuardedFiles:
     def _is_kept(self, path: str) -> bool:
         parts = self._parts(path)
         return any(
-            _RUN.match(run) and artifacts == "artifacts" and _KEPT.match(folder)
-            for run, artifacts, folder in zip(parts, parts[1:], parts[2:], strict=False)
+            _RUN.match(run)
+            and artifacts == "artifacts"
+            and (_KEPT.match(top) or (_READ.match(top) and self.nbkit_rules.has_versions(run)))
+            for run, artifacts, top in zip(parts, parts[1:], parts[2:], strict=False)
         )
 
     def _exists(self, path: str) -> bool:

@@ -139,6 +139,10 @@ class WriteRules:
         """Say whether some version's files are those of this logged model."""
         return bool(self._registry.registered_from(model_id=model_id))
 
+    def has_versions(self, run_id: str) -> bool:
+        """Say whether some version came out of this run."""
+        return bool(self._registry.registered_from(run_id=run_id))
+
     def _backing(self, name: str, version: int, *, stage: Stage) -> Statement:
         """Return the verified statement that lets a version be called by a stage."""
         # Who is archived was in production once; that this may have expired since changes nothing.

@@ -136,6 +136,8 @@ class World:
         written = {"format": 2, "package_digest": self.package.digest, "missing": [], "stale": [], "explanation": {}}
         build.rationale.write_text(json.dumps(written))
         (build.directory / "rationale.md").write_text("Passes.")
+        for page in ("report.html", "rationale.html"):
+            (build.directory / page).write_text(f"<p>{page} of the run: passes.</p>")
         return lifecycle.register(use_case, settings=self.settings, now=now(), run_id=run).version
 
     def champion_facts(self) -> dict[str, object] | None:
@@ -161,6 +163,14 @@ class World:
 
     def gate(self, version: int, *, to: str) -> Any:
         return lifecycle.gate(f"{NAME}@{version}", to=to, settings=self.settings, now=now())
+
+    def audit(self, version: int) -> list[str]:
+        """Return what the registry audit finds in the files of a version, of that one alone."""
+        from nbkit.lifecycle._registry_audit import _Look
+
+        record = self.registry.version(NAME, version=version)
+        look = _Look(record, registry=self.registry, trust=self.trust, settings=self.settings, now=now())
+        return [each.what for each in look.findings() if each.kind == "files"]
 
     def sync(self, **changes: object) -> Any:
         import dataclasses

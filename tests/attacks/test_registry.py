@@ -14,6 +14,7 @@ import sqlalchemy
 from nbkit import lifecycle
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RefusedError, RegistryError
+from nbkit.lifecycle._pages import changed_documents
 from nbkit.registry import Action, Envelope, Registry, TrustStore
 
 if TYPE_CHECKING:
@@ -243,6 +244,78 @@ class TestFiles:
             assert "facts.json is not the file that was submitted" in reasons
             with pytest.raises(RefusedError, match=r"facts\.json is not the file"):
                 world.approve(other, to="staging")
+
+    @pytest.mark.parametrize(
+        ("page", "content", "said"),
+        [
+            ("report.html", b"<p>Perfect.</p>", "report.html at the top of the run is not the file that was submitted"),
+            ("version-{}/rationale.html", b"<p>Perfect.</p>", "rationale.html is not the file that was submitted"),
+            ("rationale.html", None, "rationale.html at the top of the run is gone"),
+        ],
+        ids=["edited", "edited beside the version", "removed"],
+    )
+    def test_a_page_that_a_reviewer_reads(
+        self, world: World, other: int, page: str, content: bytes | None, said: str
+    ) -> None:
+        run = world.registry.version(NAME, version=other).run_id
+        with world.file_changed(f"*/{run}/artifacts/{page.format(other)}", content):
+            with pytest.raises(RefusedError, match=said):
+                world.approve(other, to="staging")
+            assert world.audit(other) == [said]
+
+    def test_a_page_or_a_table_that_nobody_submitted(self, world: World, other: int) -> None:
+        run = world.registry.version(NAME, version=other).run_id
+        (top,) = world.settings.artifact_root.glob(f"*/{run}/artifacts")
+        (top / "tables").mkdir()
+        added = [top / "rationale.pdf", top / "tables" / "slices.json"]
+        for file in added:
+            file.write_bytes(b"{}")
+        try:
+            problems = [f"{file.relative_to(top)} at the top of the run was not submitted" for file in added]
+            assert world.audit(other) == problems
+            with pytest.raises(RefusedError, match=r"rationale\.pdf at the top of the run was not submitted"):
+                world.approve(other, to="staging")
+        finally:
+            for file in added:
+                file.unlink()
+
+    def test_a_submission_from_before_pages_were_signed_is_not_held_to_them(self, world: World, other: int) -> None:
+        envelope = world.registry.envelope(NAME, version=other, stage="candidate")
+        assert envelope is not None
+        said = envelope.unverified_statement()
+        names = ("evaluation.json", "rationale.json", "facts.json", "logged model")
+        older = said.model_copy(update={"documents": {name: said.documents[name] for name in names}})
+        run = said.run_id
+        with world.file_changed(f"*/{run}/artifacts/report.html", b"<p>Perfect.</p>"):
+            assert [*changed_documents(older, world.registry)] == []
+        with world.file_changed(f"*/{run}/artifacts/version-{other}/facts.json", b"{}"):
+            assert dict(changed_documents(older, world.registry)) == {
+                "facts.json": "facts.json is not the file that was submitted"
+            }
+
+    def test_what_the_index_of_the_evidence_says(self, world: World, other: int) -> None:
+        run = world.registry.version(NAME, version=other).run_id
+        with world.file_changed(f"*/{run}/artifacts/evidence.json", b'{"versions": "all signed"}'):
+            assert world.audit(other) == ["evidence.json at the top of the run does not say what the evidence says"]
+
+    def test_the_notebook_after_it_was_approved(self, world: World, tmp_path: Path) -> None:
+        version = world.register()
+        run = world.registry.version(NAME, version=version).run_id
+        page = tmp_path / "notebook.html"
+        page.write_text("<p>As it ran.</p>")
+        world.registry.log_file(run, page)
+        world.approve(version, to="staging")
+        with (
+            world.file_changed(f"*/{run}/artifacts/notebook.html", b"<p>Better.</p>"),
+            pytest.raises(RefusedError, match="nobody has approved what the gates say now"),
+        ):
+            world.promote(version, to="staging")
+        world.promote(version, to="staging")
+        said = "notebook.html at the top of the run is not the file that was approved"
+        with world.file_changed(f"*/{run}/artifacts/notebook.html", b"<p>Better.</p>"):
+            with pytest.raises(RefusedError, match=said):
+                world.approve(version, to="production")
+            assert world.audit(version) == [said]
 
     def test_an_evaluation_on_another_case_set(self, world: World) -> None:
         swapped = {"digest": "sha256:" + "e" * 64, "cases": 600, "positives": 70}

@@ -159,8 +159,8 @@ def test_changed_files_are_found(project: Project) -> None:
         f"{record.run_id}/artifacts/version-1/evaluation.json",
         f"{record.run_id}/artifacts/evidence/mortgage-1/production-{evidence}.dsse.json",
     )
-    assert ("files", "files in MLflow: not what was submitted") in found
-    assert ("files", "evaluation.json: not what was submitted") in found
+    assert ("files", "the files in MLflow are not those that were submitted") in found
+    assert ("files", "evaluation.json is not the file that was submitted") in found
     assert any(kind == "alias" and what.endswith("dsse.json was changed") for kind, what in found)
     found = _audit_with_changes(project, f"{model}/artifacts/data/plan.json")
     assert any(kind == "files" and "plan.json" in what for kind, what in found)
