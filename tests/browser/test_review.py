@@ -27,7 +27,7 @@ from nbkit.errors import EvidenceError, RefusedError, RegistryError, UsageError
 from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import Registry
 from nbkit.registry._server_rules import FIXED_TAGS
-from tests.flow.conftest import Project, make_project
+from tests.flow.conftest import Project, copied
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium, which .ci/run installs")
@@ -46,10 +46,9 @@ def now() -> datetime:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(run_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Version 1 in production, version 2 asked for staging and approved by nobody."""
-    made = make_project(tmp_path_factory.mktemp("browser"))
-    assert made.run().succeeded
+    made = copied(run_once, tmp_path_factory.mktemp("browser"))
     for stage in ("staging", "production"):
         made.climb(1, to=stage)
     assert made.new_version() == 2
