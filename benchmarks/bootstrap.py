@@ -33,7 +33,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from nbkit.evaluate._resample import Ordered, resample
 
 RESULT = Path(__file__).parent / "results" / "bootstrap.json"
-CASES, RESAMPLES, NAIVE, ROUNDS = 100_000, 2000, 150, 3
+CASES, RESAMPLES, NAIVE, ROUNDS = 100_000, 2000, 60, 3
 MONEY = np.array([[0.0, 12_000.0], [150.0, 150.0], [3000.0, 0.0]])
 FIGURES = ("auc", "average_precision", "cost")
 

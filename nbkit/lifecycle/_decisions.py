@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_NUMBERS: Mapping[str, int] = {Outcome.APPROVE: 0, Outcome.REFER: 1, Outcome.DECLINE: 2}
+_DECLINE = 2
+_NUMBERS: Mapping[str, int] = {Outcome.APPROVE: 0, Outcome.REFER: 1, Outcome.DECLINE: _DECLINE}
 
 DecideAll = Callable[[Mapping[str, Sequence[object]], "NDArray[np.float64]"], "NDArray[np.int64]"]
 
@@ -36,14 +37,15 @@ def service_decisions(package: Package, *, rules: Rules) -> DecideAll:
     judge = Judge(package, rules=rules)
 
     def decide_all(columns: Mapping[str, Sequence[object]], scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        import numpy as np
-
         names = [column.name for column in package.contract.inputs]
-        values = [list(columns[name]) for name in names]
-        found = np.empty(len(scores), dtype=np.int64)
-        for number, score in enumerate(scores.tolist()):
-            row = {name: _value(column[number]) for name, column in zip(names, values, strict=True)}
-            found[number] = _NUMBERS[_decision(judge, row, score)]
+        cells = [list(columns[name]) for name in names]
+        limits = package.thresholds
+        found = (scores >= limits.refer).astype("int64") + (scores >= limits.decline)
+        # Where no rule could answer, only a decline depends on the row: on whether it has a reason.
+        asked = range(len(found)) if rules.speak("before") or rules.speak("after") else (found == _DECLINE).nonzero()[0]
+        for number in asked:
+            row = {name: _value(column[number]) for name, column in zip(names, cells, strict=True)}
+            found[number] = _NUMBERS[_decision(judge, row, float(scores[number]))]
         return found
 
     return decide_all
@@ -54,10 +56,12 @@ def _decision(judge: Judge, row: Mapping[str, float | str | None], score: float)
     if early is not None:
         return early.decision.decision
     weighed = judge.weigh(row, score)
-    # Reasons take a millisecond, and only a decline depends on whether there is one.
-    asked = (weighed.ruling.decision if weighed.ruling else weighed.outcome) == Outcome.DECLINE
-    reasons = judge.reasons(row, {}) if asked and weighed.adverse else ((), "not asked")
-    return judge.conclude(weighed, reasons=reasons).decision.decision
+    ruling = weighed.ruling
+    declined = (ruling.decision if ruling else weighed.outcome) == Outcome.DECLINE
+    if not declined or not weighed.adverse or (ruling is not None and ruling.reason):
+        # Only a decline depends on whether there is a reason, and a rule's own is one.
+        return judge.conclude(weighed, reasons=((), "not asked")).decision.decision
+    return judge.conclude(weighed, reasons=judge.reasons(row, {})).decision.decision
 
 
 def _value(found: object) -> float | str | None:

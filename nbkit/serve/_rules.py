@@ -120,6 +120,22 @@ class Rules:
             return cls()
         return cls.parse(package.read(rules), contract=package.contract)
 
+    def speak(self, phase: Phase) -> bool:
+        """Return whether any rule could answer in a phase.
+
+        Parameters
+        ----------
+        phase : {"before", "after", "fallback"}
+            When they would be asked.
+
+        Returns
+        -------
+        bool
+            False where no row needs to be asked about.
+        """
+        table = self._tables.get(phase)
+        return self._graph is not None and (table is None or bool(table.rules))
+
     def judge(self, row: Row, *, phase: Phase, score: float | None = None) -> Ruling | None:
         """Return what the rules say about a row.
 
@@ -142,11 +158,9 @@ class Rules:
         RuleError
             The graph failed, or said something that is not a decision.
         """
-        if self._graph is None:
+        if not self.speak(phase):
             return None
         table = self._tables.get(phase)
-        if table is not None and not table.rules:
-            return None
         context = {**row, "phase": phase, "score": score}
         said = table.first(context) if table is not None else self.evaluate_graph(context)
         return _ruling(said) if said else None

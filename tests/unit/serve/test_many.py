@@ -57,3 +57,18 @@ def test_a_model_without_reasons_declines_nobody(lender: Any, tmp_path: Path) ->
     columns = {column.name: [lender.BAD[column.name]] for column in package.contract.inputs}
     scores = np.array([0.99])
     assert service_decisions(package, rules=Rules())(columns, scores).tolist() == [1]
+
+
+def test_without_rules_only_declines_are_looked_at_one_by_one(lender: Any, rows: pd.DataFrame, tmp_path: Path) -> None:
+    package = lender.make_package(tmp_path / "unruled", rules=None)
+    rules = Rules.from_package(package)
+    assert not any(rules.speak(phase) for phase in ("before", "after", "fallback"))
+    columns = {name: rows[name].astype(object).where(rows[name].notna(), None).tolist() for name in rows}
+    scores = package.score_frame(columns)
+    expected = [NUMBERS[decide(package, row, rules=rules).decision] for row in _records(columns)]
+    assert service_decisions(package, rules=rules)(columns, scores).tolist() == expected
+    assert set(expected) == {0, 1, 2}
+
+
+def _records(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
