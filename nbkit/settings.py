@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = ["Settings"]
@@ -27,6 +27,9 @@ class Settings:
         Name of the key that signs; empty means none.
     ui_url : str
         Where reviewers reach the MLflow UI; deep links begin with it.
+    ledger : str
+        The one audit ledger of all models: a file, or ``postgresql://…``; empty: a file a model below the store. It may
+        hold a password, so it is never shown.
     """
 
     tracking_uri: str
@@ -35,6 +38,7 @@ class Settings:
     store: Path
     identity: str = ""
     ui_url: str = "http://127.0.0.1:5000"
+    ledger: str = field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, directory: Path) -> Settings:
@@ -50,6 +54,7 @@ class Settings:
         here = directory.resolve()
         project = here.parent if (here / "contract.yaml").is_file() else here
         runs = project / "mlruns"
+        ledger = environment.get("NBKIT_LEDGER", "")
         home = environment.get("NBKIT_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".config/nbkit")
         return cls(
             tracking_uri=environment.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runs / 'mlflow.db'}",
@@ -58,6 +63,7 @@ class Settings:
             store=Path(environment.get("NBKIT_STORE") or project / ".nbkit"),
             identity=environment.get("NBKIT_IDENTITY", ""),
             ui_url=environment.get("NBKIT_UI_URL") or "http://127.0.0.1:5000",
+            ledger=str(project / ledger) if ledger and "://" not in ledger else ledger,
         )
 
     @property

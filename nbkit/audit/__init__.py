@@ -6,7 +6,7 @@ Its records are the leaves of an RFC 9162 Merkle tree; every commit signs the tr
 
 from __future__ import annotations
 
-from nbkit.audit._book import Place, is_address
+from nbkit.audit._book import Place, is_address, shown
 from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
@@ -26,6 +26,7 @@ __all__ = [
     "node_hash",
     "read_record",
     "read_records",
+    "shown",
     "tree_root",
     "trial_summary",
     "verify_ledger",

@@ -167,6 +167,16 @@ def is_address(place: str) -> bool:
 def shown(place: Place) -> str:
     """Return a place as a message may name it: without a password.
 
+    Parameters
+    ----------
+    place : Path or str
+        Of a ledger.
+
+    Returns
+    -------
+    str
+        The file, or host and database.
+
     Examples
     --------
     >>> shown("postgresql://ada:secret@db/ledger"), shown(Path("ledger.db"))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._lda import seek_alternatives
     from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
-    from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path
+    from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path, ledger_place
     from nbkit.lifecycle._reasons import write_reason
     from nbkit.lifecycle._reasons_check import check_reasons
     from nbkit.lifecycle._register import register
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._review import answer_review, review, reviews
     from nbkit.lifecycle._rules import check_rules_of
     from nbkit.lifecycle._run import run
-    from nbkit.lifecycle._serve import serve, sync, worker_command
+    from nbkit.lifecycle._serve import serve, sync, worker_command, worker_environment
     from nbkit.lifecycle._show_evidence import export_evidence, show_evidence
     from nbkit.lifecycle._tickets import decide_ticket, take_ticket, tickets
     from nbkit.lifecycle._ui import UI_ENVIRONMENT, open_ui, ui_command, waiting
@@ -91,6 +91,7 @@ __all__ = [
     "gate",
     "known_targets",
     "ledger_path",
+    "ledger_place",
     "list_keys",
     "make_api_key",
     "make_incident",
@@ -127,6 +128,7 @@ __all__ = [
     "waiting",
     "waive",
     "worker_command",
+    "worker_environment",
     "write_golden_case",
     "write_reason",
 ]
@@ -152,7 +154,7 @@ _HOMES = {
     "_lda": ("seek_alternatives",),
     "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
-    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path"),
+    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path", "ledger_place"),
     "_reasons": ("write_reason",),
     "_reasons_check": ("check_reasons",),
     "_with_page": ("approve", "gate", "promote", "rollback"),
@@ -164,7 +166,7 @@ _HOMES = {
     "_run": ("run",),
     "_show_evidence": ("export_evidence", "show_evidence"),
     "_registry_audit": ("audit_registry",),
-    "_serve": ("serve", "sync", "worker_command"),
+    "_serve": ("serve", "sync", "worker_command", "worker_environment"),
     "_tickets": ("decide_ticket", "take_ticket", "tickets"),
     "_ui": ("UI_ENVIRONMENT", "open_ui", "ui_command", "waiting"),
     "_usecase": ("Build", "UseCase", "find_contract", "open_use_case"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import socket
 import subprocess
 import time
@@ -24,7 +23,7 @@ from nbkit.lifecycle._gate import GateTable
 from nbkit.lifecycle._keys import make_key
 from nbkit.lifecycle._prove import Replayed, audit_replay, audit_verify
 from nbkit.lifecycle._run import run
-from nbkit.lifecycle._serve import sync, worker_command
+from nbkit.lifecycle._serve import sync, worker_command, worker_environment
 from nbkit.lifecycle._usecase import UseCase, open_use_case
 from nbkit.lifecycle._view import Progress, Result, Table, View
 from nbkit.lifecycle._with_page import approve, gate, promote
@@ -133,7 +132,8 @@ def demo(
         Whatever a step refused.
     """
     home = settings.home.with_name(f"{settings.home.name}-demo")
-    settings = dataclasses.replace(settings, home=home, identity="submitter")
+    # Its decisions are made up: they go into a ledger of its own, never into the one that others share.
+    settings = dataclasses.replace(settings, home=home, identity="submitter", ledger="")
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -208,7 +208,7 @@ def _decide_three(use_case: UseCase, *, settings: Settings) -> tuple[Answered, .
     sync(_NAME, settings=settings, now=_now())
     port = _free_port()
     command = worker_command(_NAME, settings=settings, host="127.0.0.1", port=port, log_level="warning", now=_now())
-    worker = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    worker = subprocess.Popen(command, env=worker_environment(settings))
     address = f"http://127.0.0.1:{port}"
     try:
         _wait_until_ready(f"{address}/readyz", worker=worker)

@@ -12,7 +12,7 @@ from nbkit.errors import EvidenceError, PackageError
 from nbkit.lifecycle._documents import LOGGED_MODEL, digest_of, place_of
 from nbkit.lifecycle._evidence import logged_model_digest
 from nbkit.lifecycle._pages import changed_documents
-from nbkit.lifecycle._prove import ledger_path
+from nbkit.lifecycle._prove import ledger_begun, ledger_place
 from nbkit.package import Package
 from nbkit.registry import CertificateKind, Registry, Statement, TrustStore, verify_certificate
 from nbkit.settings import Settings
@@ -169,8 +169,8 @@ def _trials(submission: Statement, *, settings: Settings, listed: set[str]) -> d
             continue
         name, version = submission.model, submission.version
         envelope = Registry(settings).envelope(name, version=version, stage=stage)
-        ledger = ledger_path(name, settings=settings)
-        if envelope is None or not ledger.exists():
+        ledger = ledger_place(name, settings=settings)
+        if envelope is None or not ledger_begun(name, settings=settings):
             facts[stage.value] = None
             continue
         since = envelope.unverified_statement().issued_at

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.audit import Place, is_address, read_record, verify_ledger
+from nbkit.audit import Place, is_address, read_record, shown, verify_ledger
 from nbkit.errors import NotInLedgerError, UsageError
 from nbkit.lifecycle._keys import LEDGER_KEY
 from nbkit.lifecycle._view import Result, Table, View
@@ -16,9 +16,12 @@ from nbkit.registry import load_key
 from nbkit.serve import REASONS_FOLLOW, PackageStore, replay_decision
 from nbkit.settings import Settings
 
+# What the one ledger of all models is called where a model's name would stand.
+_SHARED = "ledger"
+
 
 def ledger_path(name: str, *, settings: Settings) -> Path:
-    """Return where the decisions of a model are recorded."""
+    """Return where the decisions of a model are recorded, unless the settings name one ledger for all."""
     return settings.store / "ledger" / f"{name}.db"
 
 
@@ -37,8 +40,34 @@ def place_of_ledger(given: str) -> Place:
     return Path(given)
 
 
+def ledger_place(name: str, *, settings: Settings) -> Place:
+    """Return where the decisions of a model are recorded: a file, or the address of a database.
+
+    Raises
+    ------
+    UsageError
+        The settings name something else.
+    """
+    if not settings.ledger:
+        return ledger_path(name, settings=settings)
+    if is_address(settings.ledger):
+        return settings.ledger
+    if "://" in settings.ledger:
+        # Not repeated: it may hold a password.
+        raise UsageError("NBKIT_LEDGER: expected a file or postgresql://…", next_step="export NBKIT_LEDGER=…")
+    return Path(settings.ledger)
+
+
+def ledger_begun(name: str, *, settings: Settings) -> bool:
+    """Return whether there is a ledger to read; whether a database has one is found out by asking it."""
+    place = ledger_place(name, settings=settings)
+    return isinstance(place, str) or place.exists()
+
+
 def find_ledgers(settings: Settings) -> tuple[str, ...]:
-    """Return the models that have a ledger on this machine."""
+    """Return the models that have a ledger on this machine; one name where all share one."""
+    if settings.ledger:
+        return (_SHARED,)
     return tuple(sorted(path.stem for path in (settings.store / "ledger").glob("*.db")))
 
 
@@ -47,7 +76,7 @@ class LedgerChecked(Result):
     """Whether the ledger is what was written."""
 
     name: str
-    path: Path
+    path: str
     records: int
     checkpoints: int
     problems: tuple[str, ...]
@@ -66,7 +95,7 @@ class LedgerChecked(Result):
         tables = [Table(columns=("problem",), rows=tuple((p,) for p in self.problems))] if self.problems else []
         return View(
             headline=headline,
-            facts=[("ledger", str(self.path)), ("signed checkpoints", str(self.checkpoints))],
+            facts=[("ledger", self.path), ("signed checkpoints", str(self.checkpoints))],
             tables=tables,
         )
 
@@ -79,11 +108,15 @@ def audit_verify(name: str, *, settings: Settings) -> LedgerChecked:
     AuditError
         There is no ledger.
     """
-    path = ledger_path(name, settings=settings)
+    place = ledger_place(name, settings=settings)
     key = load_key(LEDGER_KEY, directory=settings.keys)
-    report = verify_ledger(path, public_key=key.secret.public_key())
+    report = verify_ledger(place, public_key=key.secret.public_key())
     return LedgerChecked(
-        name=name, path=path, records=report.records, checkpoints=report.checkpoints, problems=tuple(report.problems)
+        name=name,
+        path=shown(place),
+        records=report.records,
+        checkpoints=report.checkpoints,
+        problems=tuple(report.problems),
     )
 
 
@@ -148,10 +181,11 @@ def find_record(record_id: str, *, settings: Settings, ledger: str = "") -> Audi
         return read_record(place_of_ledger(ledger), record_id)
     for name in find_ledgers(settings):
         try:
-            return read_record(ledger_path(name, settings=settings), record_id)
+            return read_record(ledger_place(name, settings=settings), record_id)
         except NotInLedgerError:
             continue
-    raise NotInLedgerError(f"{record_id}: in no ledger under {settings.store}", next_step="nbkit audit verify")
+    where = "that NBKIT_LEDGER names" if settings.ledger else f"under {settings.store}"
+    raise NotInLedgerError(f"{record_id}: in no ledger {where}", next_step="nbkit audit verify")
 
 
 def audit_replay(record_id: str, *, settings: Settings) -> Replayed:

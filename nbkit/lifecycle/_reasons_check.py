@@ -10,7 +10,7 @@ from pathlib import Path
 from nbkit.audit import read_records
 from nbkit.contract import Contract, RowCheck, load_contract
 from nbkit.errors import NbkitError, RationaleError, UsageError
-from nbkit.lifecycle._prove import ledger_path, place_of_ledger
+from nbkit.lifecycle._prove import ledger_begun, ledger_place, place_of_ledger
 from nbkit.lifecycle._usecase import open_use_case
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import ReasonBook, load_reasons
@@ -132,8 +132,8 @@ def check_reasons(
     use_case = open_use_case(target, base=base)
     name = use_case.contract.name
     checked = _check_file(use_case.directory / REASONS_FILE, contract=use_case.contract, name=name)
-    place = place_of_ledger(ledger) if ledger else ledger_path(name, settings=settings)
-    if isinstance(place, Path) and not place.exists():
+    place = place_of_ledger(ledger) if ledger else ledger_place(name, settings=settings)
+    if not ledger and not ledger_begun(name, settings=settings):
         return checked
     # A shadow gives nobody reasons.
     told = tuple(record for record in read_records(place, model=name, limit=limit) if record.kind == "decision")

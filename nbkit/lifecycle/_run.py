@@ -55,6 +55,7 @@ def kernel_environment(settings: Settings, *, run_id: str) -> dict[str, str]:
         "NBKIT_ARTIFACT_ROOT": str(settings.artifact_root),
         "NBKIT_IDENTITY": settings.identity,
         "NBKIT_UI_URL": settings.ui_url,
+        "NBKIT_LEDGER": settings.ledger,
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",

@@ -16,7 +16,7 @@ from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RegistryError
 from nbkit.lifecycle._decided import DecidedRegistry
 from nbkit.lifecycle._keys import ledger_key
-from nbkit.lifecycle._prove import ledger_path
+from nbkit.lifecycle._prove import ledger_place
 from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import MEMORY_FILE, Memory, TrustStore
 from nbkit.route import RouteTable
@@ -61,15 +61,24 @@ def worker_command(
 ) -> list[str]:
     """Return the command of a scoring worker; it imports neither mlflow nor pandas nor shap.
 
-    ``access`` are its options that say who may call, as `python -m nbkit.serve` takes them.
+    ``access`` are its options that say who may call, as `python -m nbkit.serve` takes them. It is to be started in
+    `worker_environment`.
     """
     key = ledger_key(settings, now=now)
+    place = ledger_place(name, settings=settings)
+    # An address may hold a password, and everybody on the machine can read a command: it goes by the environment.
+    ledger = () if isinstance(place, str) else ("--ledger", str(place))
     return [
         sys.executable, "-m", "nbkit.serve", "--name", name, "--store", str(settings.store),
         "--trust", str(settings.trust_file), "--host", host, "--port", str(port), "--log-level", log_level,
-        "--ledger", str(ledger_path(name, settings=settings)), "--ledger-key", str(settings.keys / f"{key.name}.pem"),
+        "--ledger-key", str(settings.keys / f"{key.name}.pem"), *ledger,
         *access, *(("--routes", str(routes)) if routes else ()),
     ]  # fmt: skip
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a worker; it names the ledger where that is a database."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "NBKIT_LEDGER": settings.ledger}
 
 
 def serve(
@@ -110,7 +119,8 @@ def serve(
     stop = threading.Event()
     others = tuple(model for model in (RouteTable.load(routes).models if routes else ()) if model != name)
     command = worker_command(name, settings=settings, host=host, port=port, now=clock(), access=access, routes=routes)
-    worker = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command += ["--supervisor", str(os.getpid())]
+    worker = subprocess.Popen(command, env=worker_environment(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     report(f"{name}: answering at http://{host}:{port}/v1/models/{name}/decisions")

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbkit.audit import read_record, read_records
 from nbkit.contract import Contract
 from nbkit.errors import NotInLedgerError, ReviewError, UsageError
-from nbkit.lifecycle._prove import ledger_path
+from nbkit.lifecycle._prove import ledger_place
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.records import AuditRecord
 from nbkit.review import ReviewQueue, Ticket
@@ -84,7 +84,7 @@ def tickets(name: str, *, settings: Settings, now: datetime, every: bool = False
     AuditError
         There is no ledger.
     """
-    records = read_records(ledger_path(name, settings=settings), model=name, limit=_MOST_READ)
+    records = read_records(ledger_place(name, settings=settings), model=name, limit=_MOST_READ)
     found = ReviewQueue(review_path(name, settings=settings)).tickets(records, now=now)
     return Tickets(name=name, at=now, tickets=tuple(ticket for ticket in found if every or ticket.is_open))
 
@@ -122,7 +122,7 @@ def decide_ticket(
 def _found(name: str, ticket: str, *, settings: Settings) -> tuple[AuditRecord, Contract]:
     step = f"nbkit tickets list {name}"
     try:
-        record = read_record(ledger_path(name, settings=settings), ticket.removeprefix("t-"))
+        record = read_record(ledger_place(name, settings=settings), ticket.removeprefix("t-"))
     except NotInLedgerError as error:
         raise ReviewError(f"ticket {ticket}: there is none of that id", next_step=step) from error
     if record.model != name:

@@ -21,7 +21,9 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option("--name", required=True, help="The registered model.")
 @click.option("--store", required=True, type=click.Path(path_type=Path), help="The package store.")
 @click.option("--trust", required=True, type=click.Path(path_type=Path), help="The trust file.")
-@click.option("--ledger", required=True, help="The audit ledger: a file, or postgresql://…")
+@click.option(
+    "--ledger", required=True, envvar="NBKIT_LEDGER", help="The audit ledger: a file, or postgresql://… (NBKIT_LEDGER)."
+)
 @click.option("--journal", type=click.Path(path_type=Path), help="Where records may wait for the ledger.")
 @click.option(
     "--ledger-key", required=True, type=click.Path(path_type=Path), help="Private key that signs it: DIR/NAME.pem."
@@ -37,6 +39,7 @@ _LEVELS = ["debug", "info", "warning", "error"]
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its private key, PEM.")
 @click.option("--tls-elsewhere", is_flag=True, help="A proxy in front encrypts.")
 @click.option("--routes", type=click.Path(path_type=Path), help="routes.json: several models behind one address.")
+@click.option("--supervisor", type=int, help="Process id of nbkit serve, which brings new versions.")
 def main(
     *,
     name: str,
@@ -54,6 +57,7 @@ def main(
     tls_key: Path | None,
     tls_elsewhere: bool,
     routes: Path | None,
+    supervisor: int | None,
 ) -> None:
     """Answer POST /v1/models/NAME/decisions from verified packages, each answer recorded before it is given."""
     handler = logging.StreamHandler(sys.stderr)
@@ -77,6 +81,7 @@ def main(
                 tls_key=tls_key,
                 tls_elsewhere=tls_elsewhere,
                 routes=routes,
+                supervisor=supervisor,
             )
         )
     except (NbkitError, OSError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from nbkit.serve._answer import RETRY_AFTER_SECONDS
@@ -23,10 +24,13 @@ class NativeFace:
     ----------
     service : Service
         Of the one model that this worker serves.
+    warning : callable
+        What `/readyz` says beside being ready; empty when all is well.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, *, warning: Callable[[], str] = str) -> None:
         self._service = service
+        self._warning = warning
         seen = ("GET", "HEAD")
         self._endpoints = {
             f"/v1/models/{service.name}/decisions": Endpoint(
@@ -78,7 +82,7 @@ class NativeFace:
             raise RefusedError(400, "bad_request", "query: expected ?request_id=ID")
         record = await asyncio.to_thread(self._service.find, asked)
         if record is None:
-            raise RefusedError(404, "not_recorded", "no decision under this request id: nothing was answered")
+            raise RefusedError(404, "not_recorded", "no decision under this request id that this worker can see")
         return json_reply(answer_of(record))
 
     async def _explain(self, call: Call) -> Reply:
@@ -97,7 +101,9 @@ class NativeFace:
             return json_reply({"status": problem}, status=503, retry_after=RETRY_AFTER_SECONDS)
         active = self._service.champion()
         told = {"status": "ready", "model": self._service.name, "model_version": active.version}
-        return json_reply(told | {"package_digest": active.package.digest})
+        told |= {"package_digest": active.package.digest}
+        warning = self._warning()
+        return json_reply(told | {"warning": warning} if warning else told)
 
     async def _counts(self, _: Call) -> Reply:
         active = self._service.active

@@ -26,6 +26,7 @@ from nbkit.serve._openapi import OpenApiFace
 from nbkit.serve._routes_face import ModelFace, RoutesFace
 from nbkit.serve._service import Service
 from nbkit.serve._store import PackageStore
+from nbkit.serve._supervisor import Supervisor
 from nbkit.serve._tokens import Issuer, TokenVerifier
 from nbkit.serve._trials import Trials
 from nbkit.serve._v2_face import InferenceFace
@@ -109,16 +110,18 @@ def assemble(
     guard = _guard(options, metrics=metrics, now=now)
     services = {name: model.service for name, model in models.items()}
     first = services[options.name]
+    supervisor = _supervisor(options, metrics=metrics, now=now)
     faces: list[Face] = [ModelFace(service) for name, service in services.items() if name != options.name]
     faces += [RoutesFace(table, services)] if table else []
     faces += [
-        NativeFace(first),
+        NativeFace(first, warning=lambda: supervisor.warning if supervisor else ""),
         MlflowFace(first),
         InferenceFace(services),
         OpenApiFace(first, secured=options.secured),
     ]
     tasks: list[_Task] = [watcher.follow for model in models.values() for watcher in model.watchers]
     tasks += [guard.follow] if isinstance(guard, AccessGuard) else []
+    tasks += [supervisor.follow] if supervisor else []
     for model in models.values():
         for watcher in model.watchers:
             watcher.begin()
@@ -189,6 +192,14 @@ def _watch(metrics: Metrics, *, service: Service, trials: Trials, first: bool) -
     metrics.watch("canary_share", lambda: trials.canary.share if trials.canary else 0.0, labels=(model,))
     if first:
         metrics.watch("audit_queue_age_seconds", lambda: service.queue_age)
+
+
+def _supervisor(options: WorkerOptions, *, metrics: Metrics, now: Callable[[], datetime]) -> Supervisor | None:
+    if options.supervisor is None:
+        return None
+    found = Supervisor(process=options.supervisor, name=options.name, store=PackageStore(options.store), now=now)
+    metrics.watch("supervisor_lost", lambda: float(found.lost))
+    return found
 
 
 def _version(active: Active | None) -> float:

@@ -73,6 +73,8 @@ class WorkerOptions:
         A proxy in front encrypts.
     routes : Path, optional
         ``routes.json``: several models behind one address.
+    supervisor : int, optional
+        Id of the process that started this one and brings it new versions.
     """
 
     name: str
@@ -89,6 +91,7 @@ class WorkerOptions:
     tls_key: Path | None = None
     tls_elsewhere: bool = False
     routes: Path | None = None
+    supervisor: int | None = None
 
     @property
     def secured(self) -> bool:

@@ -275,6 +275,8 @@ class Worker:
     people: People
     ledger: Path
     arguments: tuple[str, ...] = ()
+    # What starts it; a process of the test's own may stand above it.
+    prefix: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = None
     port: int = 0
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -282,7 +284,8 @@ class Worker:
 
     def start(self) -> Self:
         command = [
-            sys.executable, "-m", "nbkit.serve", "--name", NAME, "--store", str(self.store), "--port", "0",
+            *self.prefix, sys.executable, "-m", "nbkit.serve", "--name", NAME, "--store", str(self.store),
+            "--port", "0",
             "--trust", str(self.people.trust_file), "--ledger", str(self.ledger),
             "--ledger-key", str(self.people.ledger_key), *self.arguments,
         ]  # fmt: skip
