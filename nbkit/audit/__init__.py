@@ -11,10 +11,12 @@ from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
 from nbkit.audit._tree import Frontier, leaf_hash, node_hash, tree_root
-from nbkit.audit._trial import CHAMPION_DECISION, trial_summary
+from nbkit.audit._trial import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, trial_summary
 from nbkit.audit._verify import LedgerReport, verify_ledger
 
 __all__ = [
+    "CANARY_DECISION",
+    "CANARY_VERSION",
     "CHAMPION_DECISION",
     "Checkpoint",
     "Frontier",

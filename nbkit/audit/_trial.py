@@ -14,10 +14,14 @@ from nbkit.audit._entry import leaf_of
 from nbkit.audit._read import reading
 from nbkit.errors import LedgerTamperedError
 
-__all__ = ["CHAMPION_DECISION", "trial_summary"]
+__all__ = ["CANARY_DECISION", "CANARY_VERSION", "CHAMPION_DECISION", "trial_summary"]
 
 # Tag of a shadow's record: what the version that answered had decided about the same row.
 CHAMPION_DECISION = "champion_decision"
+
+# Tags of what the champion would have decided about a row that the canary answered: the answer, and whose it was.
+CANARY_DECISION = "canary_decision"
+CANARY_VERSION = "canary_version"
 
 _ERROR = "error"
 _DECLINE = "decline"
@@ -63,9 +67,10 @@ def trial_summary(
     -------
     dict
         ``days`` on which it decided at all (UTC), ``decisions``, and of those the shares of errors, fallbacks,
-        disagreements with the champion about the same row, and declines; ``p99_ms`` of its own latency; and the share
-        of declines of the champion: about the same rows for a shadow, about all rows of the same time for a canary.
-        None where there is nothing to count: a gate that reads it cannot tell.
+        disagreements with the champion about the same row (where it was asked about a canary's), and declines;
+        ``p99_ms`` of its own latency; and the share of declines of the champion: about the same rows for a shadow,
+        about all rows of the same time for a canary. None where there is nothing to count: a gate that reads it
+        cannot tell.
 
     Raises
     ------
@@ -76,22 +81,25 @@ def trial_summary(
     """
     own: list[_Seen] = []
     champion: list[_Seen] = []
+    compared: list[tuple[str, str]] = []
     for path in ledgers:
         for seen in _records(path, model=model):
             if seen.received_at < since:
                 continue
-            if (seen.version, seen.stage) == (version, stage):
+            if (seen.version, seen.stage) == (version, stage) and CANARY_DECISION not in seen.tags:
                 own.append(seen)
+            elif stage == "canary" and seen.tags.get(CANARY_VERSION) == str(version):
+                compared.append((seen.tags[CANARY_DECISION], seen.decision))
             elif seen.stage == "production" and seen.kind == "decision":
                 champion.append(seen)
     paired = [seen for seen in own if CHAMPION_DECISION in seen.tags]
-    disagreements = sum(seen.decision != seen.tags[CHAMPION_DECISION] for seen in paired)
+    compared += [(seen.decision, seen.tags[CHAMPION_DECISION]) for seen in paired]
     return {
         "days": len({seen.received_at.date() for seen in own}),
         "decisions": len(own),
         "error_share": _share(sum(seen.fallback_cause.startswith(_ERROR) for seen in own), len(own)),
         "fallback_share": _share(sum(bool(seen.fallback) for seen in own), len(own)),
-        "disagreement_share": _share(disagreements, len(paired)),
+        "disagreement_share": _share(sum(mine != theirs for mine, theirs in compared), len(compared)),
         "p99_ms": _p99_ms(own),
         "decline_share": _share(sum(seen.decision == _DECLINE for seen in own), len(own)),
         "champion_decline_share": _champion_decline_share(own, paired, champion),

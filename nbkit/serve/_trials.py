@@ -1,4 +1,7 @@
-"""Versions on trial beside the champion: a canary answers its share, a shadow only says what it would have decided."""
+"""Versions on trial beside the champion: a canary answers its share, a shadow only says what it would have decided.
+
+About a canary's rows the champion is asked afterwards, as a shadow is, so that the two can be compared.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nbkit.audit import CHAMPION_DECISION, Ledger
+from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, Ledger
 from nbkit.records import AuditRecord, Decision
 from nbkit.route import Split, split_key
 from nbkit.serve._active import Active
@@ -94,6 +97,8 @@ class Trials:
         self._busy = busy
         self._canary: _Trial | None = None
         self._shadow: Active | None = None
+        # Who would have answered instead of the canary.
+        self._champion: Active | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -116,8 +121,9 @@ class Trials:
             Verified for the stage ``canary``; None ends the trial.
         """
         if active is None:
-            self._canary = None
+            self._canary = self._champion = None
             return
+        self._begin()
         key = split_key(self._secret, model=self._name, version=active.version)
         self._canary = _Trial(active, Split(share=active.share, key=key))
 
@@ -130,7 +136,11 @@ class Trials:
             Verified for the stage ``shadow``; None ends the trial.
         """
         self._shadow = active
-        if active is not None and self._thread is None:
+        if active is not None:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="nbkit-shadow", daemon=True)
             self._thread.start()
 
@@ -153,6 +163,7 @@ class Trials:
         """
         tags = {TRACE: caller.trace} if caller.trace else {}
         trial = self._canary
+        self._champion = champion if trial else None
         if trial is None:
             return Choice(active=champion, tags=tags)
         if caller.wants and OVERRIDE_SCOPE in caller.scopes:
@@ -168,7 +179,7 @@ class Trials:
         return Choice(active=trial.active, tags={**tags, ROUTED_BY: f"share:{trial.split.share!r}"})
 
     def follow(self, turn: Turn, record: AuditRecord) -> None:
-        """Hand a decision to the shadow (a `Follower`); never waits.
+        """Hand a decision to the shadow, a canary's to the champion (a `Follower`); never waits.
 
         Parameters
         ----------
@@ -177,8 +188,8 @@ class Trials:
         record : AuditRecord
             Durable.
         """
-        shadow = self._shadow
-        if shadow is None or record.stage != "production":
+        shadow = self._champion if record.stage == "canary" else self._shadow
+        if shadow is None or record.stage not in ("production", "canary"):
             return
         if self._busy() or self._queue.qsize() >= _MOST_SHADOWS:
             self._metrics.count("shed", label="queue", value="shadows")
@@ -187,7 +198,7 @@ class Trials:
 
     def close(self) -> None:
         """Stop; what waits is dropped."""
-        self._shadow = None
+        self._shadow = self._champion = None
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(timeout=1.0)
@@ -202,7 +213,7 @@ class Trials:
                     return
                 batch.append(following)
             for shadow in {id(active): active for _, _, active in batch}.values():
-                if self._shadow is not None:
+                if shadow in (self._shadow, self._champion):  # or else its trial has ended
                     self._follow([(turn, record) for turn, record, active in batch if active is shadow], shadow)
 
     def _follow(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> None:
@@ -243,7 +254,11 @@ class Trials:
             decision = judgement.decision if judgement else default
         else:
             decision = told
-        tags = {SHADOW_OF: record.id, CHAMPION_DECISION: record.decision}
+        tags = {SHADOW_OF: record.id}
+        if record.stage == "canary":
+            tags |= {CANARY_DECISION: record.decision, CANARY_VERSION: str(record.version)}
+        else:
+            tags[CHAMPION_DECISION] = record.decision
         return AuditRecord(
             id=self._new_id(),
             request_id=f"{_SHADOW_ID}:{shadow.version}:{record.id}",
@@ -267,7 +282,7 @@ class Trials:
             cost_usd="0" if decision.score is None else shadow.price_usd,
             tags=tags,
             kind="shadow",
-            stage="shadow",
+            stage=shadow.stage,
         )
 
 

@@ -78,6 +78,25 @@ def test_a_canary_is_compared_with_the_champion_of_the_same_time(write: Callable
     assert facts["disagreement_share"] is None
 
 
+def test_a_canary_is_compared_with_what_the_champion_would_have_said_about_its_rows(write: Callable[..., Path]) -> None:
+    def champion(would: str, canary: str, version: str = "4") -> dict[str, object]:
+        tags = {"canary_decision": canary, "canary_version": version}
+        return {"kind": "shadow", "decision": would, "tags": tags}
+
+    path = write(
+        canary("approve"),
+        champion("approve", "approve"),
+        canary("approve"),
+        champion("decline", "approve"),
+        champion("decline", "approve", version="5"),  # of another canary
+    )
+    facts = summary(path, stage="canary")
+    assert (facts["decisions"], facts["disagreement_share"], facts["champion_decline_share"]) == (2, 0.5, None)
+    assert summary(path, stage="shadow", version=3)["decisions"] == 0
+    # What nobody was answered is no decision in production either.
+    assert summary(path, stage="production", version=3)["decisions"] == 0
+
+
 def test_what_was_received_before_or_in_another_stage_does_not_count(write: Callable[..., Path]) -> None:
     path = write(canary("decline"), canary("approve", received_at=NOON + timedelta(days=2)), {"version": 4})
     facts = summary(path, stage="canary", since=NOON + timedelta(days=1))

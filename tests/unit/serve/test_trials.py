@@ -134,7 +134,8 @@ def test_a_tester_names_the_stage_and_others_cannot(
     ):
         caller = Caller(name="tester", scopes=frozenset(scopes), wants=wants)
         assert ask(service, lender.GOOD, caller=caller).body["model_version"] == version
-    assert [record.tags.get("routed_by") for record in records(path)] == ["override:tester"] * 2 + [None]
+    answered = [record for record in records(path) if record.kind == "decision"]
+    assert [record.tags.get("routed_by") for record in answered] == ["override:tester"] * 2 + [None]
 
 
 def test_a_canary_that_takes_other_inputs_is_not_tried(
@@ -180,6 +181,26 @@ def test_a_shadow_follows_and_never_answers(
     # The same request again is not shadowed again.
     ask(service, lender.GOOD, request_id="r0")
     assert len(records(path)) == 4
+
+
+def test_the_champion_is_asked_afterwards_about_what_a_canary_answered(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
+) -> None:
+    trials.serve_canary(make_active(trial, stage="canary", share=1.0))
+    answers = [ask(service, row, subject="ana", request_id=f"r{n}") for n, row in enumerate((lender.GOOD, lender.BAD))]
+    assert [answer.body["model_version"] for answer in answers] == [2, 2]
+    asked = shadows_of(path, trials, count=2)
+    for one, answer in zip(asked, answers, strict=True):
+        assert (one.version, one.stage, one.kind, one.inputs) == (1, "production", "shadow", {})
+        assert one.tags["shadow_of"] == answer.body["decision_id"]
+        assert (one.tags["canary_decision"], one.tags["canary_version"]) == (answer.body["decision"], "2")
+    facts = trial_summary([path], model="loans", version=2, stage="canary", since=NOW)
+    differ = sum(one.decision != one.tags["canary_decision"] for one in asked)
+    assert (facts["decisions"], facts["disagreement_share"]) == (2, differ / 2)
+    # The trial ends: nobody is asked any more.
+    trials.serve_canary(None)
+    assert ask(service, lender.GOOD, subject="ana", request_id="r9").body["model_version"] == 1
+    assert len(records(path)) == 5
 
 
 def test_a_shadow_that_fails_is_recorded_and_harms_nobody(
