@@ -115,6 +115,8 @@ def choose_thresholds(
 
     Examples
     --------
+    >>> from decimal import Decimal
+    >>> from nbkit.contract import CostRow
     >>> lose = CostRow(positive=Decimal(10), negative=Decimal(0))
     >>> refer = CostRow(positive=Decimal(2), negative=Decimal(2))
     >>> forgo = CostRow(positive=Decimal(0), negative=Decimal(4))

@@ -252,11 +252,22 @@ def postgresql() -> Iterator[str]:
         server.cleanup()
 
 
+def _database(request: pytest.FixtureRequest, *, name: str) -> str:
+    """Make an empty database: whose keys another world signed with, nobody here trusts."""
+    import psycopg.sql
+
+    server: str = request.getfixturevalue("postgresql")
+    name = name.replace("-", "_")
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+    return server.replace("/postgres?", f"/{name}?")
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, low: Package) -> World:
     """A registry with version 1 in production and served."""
     folder = tmp_path_factory.mktemp(f"world-{request.param}")
-    uri = f"sqlite:///{folder / 'mlflow.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    uri = f"sqlite:///{folder / 'mlflow.db'}" if request.param == "sqlite" else _database(request, name=folder.name)
     made = make_world(folder, uri=uri, package=low)
     made.climb(made.register())
     assert made.sync().state == "installed"
