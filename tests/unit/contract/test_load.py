@@ -230,6 +230,11 @@ def test_all_problems_are_reported_at_once(contract_text: str) -> None:
             "serve: {deadline_ms: 99999}\ndecision:",
             "$.serve.deadline_ms: expected at most 60000, got 99999",
         ),
+        (
+            "decision:",
+            "budget: {price_usd: 1}\ndecision:",
+            "$.budget.price_usd: expected at most per_decision_usd 0.01, got 1",
+        ),
         ("decision:", "serve: {fallback: []}\ndecision:", "$.serve.fallback: expected at least one of rules, default"),
         ("decision:", "serve: {fallback: [rules]}\ndecision:", "$.serve.fallback: rules may match nothing; expected"),
         (
