@@ -23,7 +23,7 @@ import nbkit
 ROOT = Path(nbkit.__file__).resolve().parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MODULES = sorted(path for path in (ROOT / "nbkit").rglob("*.py") if "templates" not in path.parts)
-HEAVY = ("mlflow", "shap", "pandas", "sklearn", "skops")
+HEAVY = ("mlflow", "shap", "pandas", "sklearn", "skops", "scipy")
 LIGHT = (
     "nbkit.serve",
     "nbkit.route",

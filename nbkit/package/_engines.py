@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import numpy as np
-import treelite
 from numpy.typing import NDArray
-from treelite.core import _LIB
-from treelite.gtil.gtil import GTILConfig
+
+from nbkit.package._treelite import LIB, RawConfig, TreeliteModel, raw_outputs
 
 RowType = Literal["float64", "float32"]
 Link = Literal["logit", "identity"]
@@ -25,7 +24,7 @@ _C_TYPES: Mapping[str, type[ctypes.c_double] | type[ctypes.c_float]] = {
 # treelite.gtil.predict spends 50–70 µs of a one-row call on making arrays and a configuration; its C entry point does
 # not. Measured for 200 trees of 31 leaves: 88 µs there, 21 µs here, 67 µs as tuples in Python, 80 µs in numpy.
 # PyDLL keeps the interpreter lock for the 5–40 µs of one row: giving it up would let another thread hold it for 5 ms.
-_predict_row = ctypes.PyDLL(_LIB._name).TreeliteGTILPredict
+_predict_row = ctypes.PyDLL(LIB._name).TreeliteGTILPredict
 
 
 def sigmoid(margin: float) -> float:
@@ -107,7 +106,7 @@ class TreeEngine:
         exactly that point.
     """
 
-    trees: treelite.Model
+    trees: TreeliteModel
     row_type: RowType
     takes_missing: bool
     link: Link
@@ -129,7 +128,7 @@ class TreeEngine:
                 self.trees.handle,
                 self.trees.input_type.encode(),
                 ctypes.c_uint64(1),
-                GTILConfig(predict_type="raw", nthread=1),
+                RawConfig(),
             ),
         )
 
@@ -154,8 +153,7 @@ class TreeEngine:
             rows[np.abs(rows) <= self.zero_within] = 0.0
         if not len(rows):
             return np.zeros(0)
-        answer = treelite.gtil.predict(self.trees, rows, nthread=1, pred_margin=True)
-        return cast("NDArray[np.float64]", answer.reshape(len(rows), -1)[:, self.output].astype(np.float64))
+        return raw_outputs(self.trees, rows)[:, self.output].astype(np.float64)
 
     def to_json(self) -> dict[str, object]:
         """Describe the engine for plan.json; the trees go into a file of their own."""
@@ -181,7 +179,7 @@ def engine_from_json(spec: Mapping[str, object], *, trees: bytes | None, file: s
             if trees is None:
                 raise ValueError(f"{file} is missing")
             return TreeEngine(
-                trees=treelite.Model.deserialize_bytes(trees),
+                trees=TreeliteModel.deserialize_bytes(trees),
                 row_type=cast("RowType", row_type),
                 takes_missing=spec["takes_missing"] is True,
                 link=cast("Link", link),

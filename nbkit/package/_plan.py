@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import numpy as np
-import treelite
 from numpy.typing import NDArray
 
 from nbkit.errors import ContractViolationError, PackageError
@@ -17,6 +16,7 @@ from nbkit.package._files import canonical_json, sha256, strict_json
 from nbkit.package._rows import PlanColumn, PlanInput, RowMaker
 from nbkit.package._steps import Level, Scalar, step_from_json, step_to_json
 from nbkit.package._tables import Table
+from nbkit.package._treelite import TreeliteError
 
 PLAN_FORMAT = 1
 PLAN_FILE = "plan.json"
@@ -363,7 +363,7 @@ class Plan:
             if not isinstance(document, dict) or document.get("format") != PLAN_FORMAT:
                 raise ValueError(f"expected format {PLAN_FORMAT}")
             return cls._from_document(document, trees=files.get(TREES_FILE))
-        except (KeyError, IndexError, TypeError, ValueError, treelite.TreeliteError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, TreeliteError) as error:
             raise PackageError(f"{PLAN_FILE}: no plan that this version reads ({error})") from error
 
     @classmethod
