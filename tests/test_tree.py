@@ -26,6 +26,7 @@ MODULES = sorted(path for path in (ROOT / "nbkit").rglob("*.py") if "templates" 
 HEAVY = ("mlflow", "shap", "pandas", "sklearn", "skops", "scipy")
 LIGHT = (
     "nbkit.serve",
+    "nbkit.serve._worker",
     "nbkit.route",
     "nbkit.review",
     "nbkit.contract",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import click
 
-from nbkit.audit import is_address
 from nbkit.errors import NbkitError
-from nbkit.registry import load_key
 from nbkit.serve._log import JsonLines
-from nbkit.serve._worker import WorkerOptions, run_worker
-
-_LEVELS = ["debug", "info", "warning", "error"]
 
 
 @click.command()
@@ -63,6 +61,11 @@ def main(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=log_level.upper(), handlers=[handler], force=True)
+    _import_quickly()
+    from nbkit.audit import is_address
+    from nbkit.registry import load_key
+    from nbkit.serve._worker import WorkerOptions, run_worker
+
     try:
         key = load_key(ledger_key.stem, directory=ledger_key.parent)
         run_worker(
@@ -87,6 +90,17 @@ def main(
     except (NbkitError, OSError) as error:
         logging.getLogger("nbkit.serve").error("cannot serve", extra={"fields": {"reason": str(error)}})
         sys.exit(1)
+
+
+def _import_quickly() -> None:
+    """Import what a worker needs, without what an import usually costs beside."""
+    # At its first model pydantic reads what every installed package declares, to find plugins; a worker wants none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    # What modules make while they are imported stays: to look through it for garbage, then and later, is in vain.
+    gc.disable()
+    import_module("nbkit.serve._worker")
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

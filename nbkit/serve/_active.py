@@ -13,7 +13,7 @@ from nbkit.package import Package
 from nbkit.registry import Envelope, TrustStore
 from nbkit.serve._batch import Batcher
 from nbkit.serve._breaker import Breaker
-from nbkit.serve._decide import Judge, Row
+from nbkit.serve._decide import Judge
 from nbkit.serve._store import PRODUCTION, Installed, PackageStore
 from nbkit.serve._sync import accept
 from nbkit.serve._tick import TickScorer
@@ -77,6 +77,12 @@ class Active:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scorer", TickScorer(self.package.score_rows))
+
+    def prepare(self) -> None:
+        """Lay the model out for its reasons, on a thread: until then they follow, so readiness need not wait."""
+        if self.stage != Stage.SHADOW:  # a shadow gives none
+            row = made_up_row(self.package.contract)
+            threading.Thread(target=self.judge.reasons, args=(row, {}), name="nbkit-prepare", daemon=True).start()
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.
@@ -153,9 +159,9 @@ def load_active(
     judge = Judge.of(package)
     keeps_inputs = contract.audit.payload == "full"
     _warm(package, judge=judge)
-    if installed.stage != Stage.SHADOW:
-        # A shadow gives no reasons. Elsewhere they may follow while the model is laid out, where the record lets them.
-        _prepare_reasons(judge, row=made_up_row(contract), at_once=not keeps_inputs or judge.explains_at_once)
+    if installed.stage != Stage.SHADOW and (judge.explains_at_once or not keeps_inputs):
+        # Elsewhere they may follow while the model is laid out for them, because the record keeps what they need.
+        judge.reasons(made_up_row(contract), {})
     return Active(
         version=statement.version,
         epoch=statement.epoch,
@@ -181,13 +187,6 @@ def _warm(package: Package, *, judge: Judge) -> None:
     judge.before(row)
     for score in (package.score(row), 1.0):
         judge.conclude(judge.weigh(row, score), follow=True)
-
-
-def _prepare_reasons(judge: Judge, *, row: Row, at_once: bool) -> None:
-    if at_once:
-        judge.reasons(row, {})
-    else:
-        threading.Thread(target=judge.reasons, args=(row, {}), name="nbkit-prepare", daemon=True).start()
 
 
 def made_up_row(contract: Contract) -> dict[str, float | str | None]:

@@ -11,14 +11,17 @@ import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nbkit.errors import AccessError, UsageError
 from nbkit.serve._access import AccessFile, ApiKey
 from nbkit.serve._app import Endpoint
 from nbkit.serve._http import Call, RefusedError
 from nbkit.serve._metrics import Metrics
-from nbkit.serve._tokens import TokenVerifier
 from nbkit.serve._turn import ANYONE, Caller
+
+if TYPE_CHECKING:
+    from nbkit.serve._tokens import TokenVerifier
 
 __all__ = ["STAGE_HEADER", "AccessGuard", "check_exposure", "open_guard"]
 

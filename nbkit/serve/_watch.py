@@ -64,10 +64,14 @@ class Watcher:
 
     async def follow(self) -> None:
         """Look every half second until cancelled; files are read and verified on another thread."""
+        prepared: Active | None = None
         while True:
+            if self.active is not None and self.active is not prepared:
+                # Not before the server is up: it would take longer, and every version that is loaded too.
+                prepared = self.active
+                prepared.prepare()
             await asyncio.sleep(_POLL_SECONDS)
-            active = await asyncio.to_thread(self.check)
-            self._serve(active)
+            self._serve(await asyncio.to_thread(self.check))
 
     def begin(self) -> None:
         """Load what is installed now, before the first request."""

@@ -27,12 +27,14 @@ from nbkit.serve._routes_face import ModelFace, RoutesFace
 from nbkit.serve._service import Service
 from nbkit.serve._store import PackageStore
 from nbkit.serve._supervisor import Supervisor
-from nbkit.serve._tokens import Issuer, TokenVerifier
 from nbkit.serve._trials import Trials
 from nbkit.serve._v2_face import InferenceFace
 from nbkit.serve._watch import Watcher
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from nbkit.serve._tokens import TokenVerifier
     from nbkit.serve._worker import WorkerOptions
 
 __all__ = ["Assembled", "assemble"]
@@ -214,8 +216,16 @@ def _openness(active: Active | None) -> float:
 def _guard(options: WorkerOptions, *, metrics: Metrics, now: Callable[[], datetime]) -> Guard:
     if not options.secured:
         return open_guard
-    tokens = TokenVerifier(Issuer.load(options.oidc)) if options.oidc else None
-    return AccessGuard(keys=options.api_keys, tokens=tokens, now=now, metrics=metrics)
+    return AccessGuard(keys=options.api_keys, tokens=_tokens(options.oidc), now=now, metrics=metrics)
+
+
+def _tokens(oidc: Path | None) -> TokenVerifier | None:
+    if oidc is None:
+        return None
+    # What reads tokens loads every kind of certificate; keys need none.
+    from nbkit.serve._tokens import Issuer, TokenVerifier
+
+    return TokenVerifier(Issuer.load(oidc))
 
 
 def _app(faces: list[Face], *, guard: Guard, metrics: Metrics, tasks: list[_Task], models: tuple[_Model, ...]) -> App:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,28 @@ def test_what_verifies_is_served_once_and_swapped_when_it_changes(
     people.install(lender.make_package(tmp_path / "two", iterations=12), store=store, version=2, epoch=2)
     assert look(watcher) == 2
     assert [active.version for active in served if active] == [1, 2]
+
+
+def test_a_version_is_laid_out_for_its_reasons_once_the_server_is_up(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, trial: Package
+) -> None:
+    def prepared() -> int:
+        active = watcher.active
+        return active.version if active is not None and active.judge._contributions is not None else 0
+
+    async def follow() -> None:
+        following = asyncio.create_task(watcher.follow())
+        for version in (1, 2):
+            while prepared() != version:
+                await asyncio.sleep(0.01)
+            people.install(trial, store=store, version=2, epoch=2)
+        following.cancel()
+
+    people.install(package, store=store, version=1)
+    assert look(watcher) == 1
+    assert prepared() == 0
+    asyncio.run(asyncio.wait_for(follow(), timeout=60))
+    assert prepared() == 2
 
 
 def test_edited_files_in_the_store_are_never_served(

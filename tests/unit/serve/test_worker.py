@@ -127,12 +127,12 @@ def test_a_worker_loads_none_of_what_training_needs(lender: Any, package: Packag
     program = f"""
 import sys
 from pathlib import Path
-import nbkit.serve, nbkit.serve.__main__
+import nbkit.serve, nbkit.serve._worker
 from nbkit.package import load_package
 package = load_package(Path({str(package.directory)!r}))
 decision = nbkit.serve.decide(package, {lender.BAD!r}, rules=nbkit.serve.Rules.from_package(package))
 assert decision.decision == "decline" and decision.reasons, decision
-print(sorted({{"mlflow", "pandas", "shap", "sklearn", "skops"}} & set(sys.modules)))
+print(sorted({{"mlflow", "pandas", "shap", "sklearn", "skops", "scipy", "jwt"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
