@@ -12,7 +12,7 @@ import skops.io
 from numpy.typing import NDArray
 
 from nbkit.contract import Input
-from nbkit.errors import PackageError
+from nbkit.errors import ContractViolationError, PackageError
 from nbkit.package._tables import Table, categories, numbers
 
 # What a model file may hold beyond what skops trusts by itself. This list is nbkit's: what a file says about itself is
@@ -127,10 +127,10 @@ def model_frame(columns: Table, *, inputs: Sequence[Input], shape: FrameShape) -
     Raises
     ------
     ContractViolationError
-        A column holds something of another type.
+        A column holds something of another type, or is longer than another.
     """
     missing = None if shape.none_is_missing else np.nan
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {}
     for item in inputs:
         if item.type != "category":
             made[item.name] = numbers(columns[item.name], name=item.name)
@@ -143,12 +143,17 @@ def model_frame(columns: Table, *, inputs: Sequence[Input], shape: FrameShape) -
             made[item.name] = pd.Categorical(known, categories=list(levels))
         else:
             made[item.name] = np.array([missing if text is None else text for text in texts], dtype=object)
-    return pd.DataFrame({name: pd.Series(values, dtype=_kind(values)) for name, values in made.items()})
+    lengths = {len(values) for values in made.values()}
+    if len(lengths) > 1:
+        raise ContractViolationError(f"$: expected columns of one length, got {sorted(lengths)}")
+    # One index for all: pandas would make one for every column, and compare them.
+    index = pd.RangeIndex(lengths.pop())
+    return pd.DataFrame({name: _column(values, index=index) for name, values in made.items()}, index=index)
 
 
-def _kind(values: Any) -> Any:
+def _column(values: Any, *, index: pd.RangeIndex) -> Any:
     # pandas would make text of its own type from objects, in which None becomes NaN.
-    return values.dtype
+    return values if values.dtype == np.float64 else pd.Series(values, index=index, dtype=values.dtype)
 
 
 def frame_shape(frame: pd.DataFrame, *, none_is_missing: bool, inputs: Sequence[Input]) -> FrameShape:
@@ -193,5 +198,8 @@ def score_model(model: Any, frame: pd.DataFrame, *, positive: int) -> NDArray[np
         Shape (rows,).
     """
     names = getattr(model, "feature_names_in_", None)
-    given = frame.to_numpy() if names is None else frame[list(names)]
+    if names is None:
+        given: object = frame.to_numpy()
+    else:
+        given = frame if list(frame.columns) == list(names) else frame[list(names)]
     return np.asarray(model.predict_proba(given)[:, positive], dtype=np.float64)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from concurrent.futures import Future
 
 from nbkit.errors import ContractViolationError
 from nbkit.serve._active import Active
-from nbkit.serve._batch import OverloadedError
+from nbkit.serve._batch import LateError, OverloadedError
 from nbkit.serve._decide import Judgement, Row, Weighed
 from nbkit.serve._explain import Explainer
 from nbkit.serve._turn import TryAgainError, Turn
@@ -23,10 +21,6 @@ _REASONS_SHARE = 0.85
 
 # A row that comes behind one that has waited so long would be late.
 _MOST_AGE_SHARE = 0.5
-
-
-class _LateError(Exception):
-    """The model did not answer in its share of the deadline."""
 
 
 class _LeftAloneError(Exception):
@@ -63,7 +57,7 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
         score = await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE))
         weighed = judge.weigh(row, score, special=turn.request.special)
         return await _told(turn, weighed, explainer=explainer), ""
-    except (_LateError, _LeftAloneError, OverloadedError) as error:
+    except (LateError, _LeftAloneError, OverloadedError) as error:
         cause = _CAUSES[type(error)]
     except Exception as error:  # noqa: BLE001 - a request ends here: the fallback answers, and its cause is recorded
         cause = f"error: {type(error).__name__}"
@@ -76,7 +70,7 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
 
 
 _CAUSES: dict[type[Exception], str] = {
-    _LateError: "deadline",
+    LateError: "deadline",
     _LeftAloneError: "breaker open",
     OverloadedError: "overloaded",
 }
@@ -90,9 +84,7 @@ async def _score(active: Active, row: Row, *, seconds: float) -> float:
         if active.batcher is None:
             score = await active.scorer.score(row)
         else:
-            score = await _in_time(
-                active.batcher.submit(row, most_age=active.deadline_seconds * _MOST_AGE_SHARE), seconds=seconds
-            )
+            score = await active.batcher.score(row, seconds=seconds, most_age=active.deadline_seconds * _MOST_AGE_SHARE)
         active.judge.check_score(score)
     except (ContractViolationError, OverloadedError):
         raise  # the row's fault, and the queue's: they say nothing about the model
@@ -101,15 +93,6 @@ async def _score(active: Active, row: Row, *, seconds: float) -> float:
         raise
     breaker.succeeded()
     return score
-
-
-async def _in_time(future: Future[float], *, seconds: float) -> float:
-    """Wait for a score; one that is late is cancelled, so that nobody computes it if nobody has begun."""
-    try:
-        async with asyncio.timeout(max(seconds, 0.0)):
-            return await asyncio.wrap_future(future)
-    except TimeoutError:
-        raise _LateError from None
 
 
 async def _told(turn: Turn, weighed: Weighed, *, explainer: Explainer) -> Judgement:

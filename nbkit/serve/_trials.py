@@ -45,6 +45,10 @@ _MOST_SHADOWS = 512
 _MOST_IN_A_BATCH = 64
 _GATHER_SECONDS = 0.02
 
+# A call of a model without a plan takes the interpreter for as long for one row as for 256: then more gather.
+_MOST_WITHOUT_PLAN = 256
+_GATHER_WITHOUT_PLAN_SECONDS = 0.25
+
 _Waiting = tuple[Turn, AuditRecord, Active]
 
 
@@ -205,9 +209,9 @@ class Trials:
 
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:
-            time.sleep(_GATHER_SECONDS)
+            most = self._let_gather(compiled=waiting[2].package.compiled)
             batch = [waiting]
-            while len(batch) < _MOST_IN_A_BATCH and not self._queue.empty():
+            while len(batch) < most and not self._queue.empty():
                 following = self._queue.get()
                 if following is None:
                     return
@@ -215,6 +219,16 @@ class Trials:
             for shadow in {id(active): active for _, _, active in batch}.values():
                 if shadow in (self._shadow, self._champion):  # or else its trial has ended
                     self._follow([(turn, record) for turn, record, active in batch if active is shadow], shadow)
+
+    def _let_gather(self, *, compiled: bool) -> int:
+        """Wait while rows come; return how many may be scored together."""
+        time.sleep(_GATHER_SECONDS)
+        if compiled:
+            return _MOST_IN_A_BATCH
+        ends = time.monotonic() + _GATHER_WITHOUT_PLAN_SECONDS - _GATHER_SECONDS
+        while time.monotonic() < ends and self._queue.qsize() < _MOST_WITHOUT_PLAN - 1:
+            time.sleep(_GATHER_SECONDS)
+        return _MOST_WITHOUT_PLAN
 
     def _follow(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> None:
         try:

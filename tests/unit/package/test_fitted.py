@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from nbkit.contract import Contract
-from nbkit.errors import PackageError
+from nbkit.errors import ContractViolationError, PackageError
 from nbkit.package._fitted import (
     TRUSTED_TYPES,
     FrameShape,
@@ -68,6 +68,40 @@ def test_a_frame_is_made_as_the_model_knows_it(kind: str, contract: Contract) ->
     assert frame["region"].isna().tolist() == [False, True]
     assert list(frame["region"].cat.categories) == ["west", "east"]
     assert list(frame) == INPUTS
+
+
+def test_a_frame_is_what_its_columns_say_however_many_rows(contract: Contract) -> None:
+    columns: dict[str, list[Any]] = {
+        "income": [1.0, np.nan, 3.0], "ratio": [0.5] * 3, "years": [3, 4, 5], "married": [True, False, True],
+        "purpose": ["car", None, "home"], "region": ["north", "south", None],
+    }  # fmt: skip
+    shape = FrameShape(none_is_missing=True, levels={"region": ("north", "south")})
+    for rows in (3, 1, 0):
+        given = {name: values[:rows] for name, values in columns.items()}
+        frame = model_frame(given, inputs=contract.inputs, shape=shape)
+        expected = pd.DataFrame(
+            {
+                item.name: pd.Series(given[item.name], dtype=object if item.type == "category" else np.float64)
+                for item in contract.inputs
+            }
+        ).astype({"region": pd.CategoricalDtype(["north", "south"])})
+        pd.testing.assert_frame_equal(frame, expected)
+        assert [type(value) for value in frame["purpose"]] == [type(value) for value in given["purpose"]]
+
+
+def test_columns_of_different_lengths_are_no_frame(contract: Contract) -> None:
+    columns: dict[str, list[Any]] = {"income": [1.0, 2.0], "ratio": [0.5], "years": [3.0, 4.0], "married": [0.0, 1.0]}
+    columns |= {"purpose": ["car", "car"], "region": ["north", "north"]}
+    with pytest.raises(ContractViolationError, match=r"expected columns of one length, got \[1, 2\]"):
+        model_frame(columns, inputs=contract.inputs, shape=FrameShape())
+
+
+def test_a_model_that_knows_its_columns_finds_them_in_any_order(
+    table: pd.DataFrame, prepared: Callable[..., Pipeline]
+) -> None:
+    model = prepared(HistGradientBoostingClassifier(max_iter=3)).fit(table[INPUTS], table["denied"])
+    expected = score_model(model, table[INPUTS], positive=1)
+    np.testing.assert_array_equal(score_model(model, table[INPUTS[::-1]], positive=1), expected)
 
 
 def test_the_shape_of_a_frame_is_that_of_its_categories(table: pd.DataFrame, contract: Contract) -> None:

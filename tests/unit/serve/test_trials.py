@@ -245,6 +245,18 @@ def test_shadows_that_wait_together_are_decided_like_each_alone(trial: Package, 
     assert isinstance(failed, Exception)
 
 
+def test_rows_for_a_model_without_a_plan_gather_longer(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nbkit.serve._trials._GATHER_SECONDS", 0.001)
+    assert trials._let_gather(compiled=True) == 64
+    monkeypatch.setattr("nbkit.serve._trials._GATHER_WITHOUT_PLAN_SECONDS", 0.01)
+    assert trials._let_gather(compiled=False) == 256
+    # Whoever waited for an hour here would wait no longer than it takes to come by a full batch.
+    monkeypatch.setattr("nbkit.serve._trials._GATHER_WITHOUT_PLAN_SECONDS", 3600)
+    for _ in range(255):
+        trials._queue.put(None)
+    assert trials._let_gather(compiled=False) == 256
+
+
 def test_shadows_are_shed_first(
     service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path, busy: list[bool]
 ) -> None:
