@@ -9,7 +9,7 @@ export DO_NOT_TRACK := true
 # Small data and a shared machine: with more threads than free cores, gradient boosting spends its time waiting.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz bench-rationale sweep-promotion clean
+.PHONY: help demo test check lint types imports notebooks lock lab bench-packaging bench-startup bench-serve bench-reasons sweep-kill sweep-fuzz bench-rationale bench-rollback sweep-promotion clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -96,6 +96,9 @@ sweep-fuzz: $(READY)  ## Send 10,000 malformed bodies
 
 bench-rationale: $(READY)  ## The rationale document of a model of 30,000 rows against shap alone
 	$(BIN)/python -P benchmarks/rationale.py
+
+bench-rollback: $(READY)  ## nbkit rollback on SQLite, PostgreSQL and through a guarded server against the bare move of an alias
+	$(BIN)/python -P benchmarks/rollback.py
 
 clean:  ## Remove what the targets made, but never mlruns/
 	rm -rf $(VENV) $(VENV)-lock demo dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._judge import evaluate, write_golden_case
     from nbkit.lifecycle._keys import list_keys, make_key, revoke_key, trust_key
     from nbkit.lifecycle._lda import seek_alternatives
+    from nbkit.lifecycle._ledger_place import find_ledgers, ledger_path, ledger_place
     from nbkit.lifecycle._notice import notice
     from nbkit.lifecycle._package import close_run, open_run, package
-    from nbkit.lifecycle._prove import audit_replay, audit_verify, find_ledgers, ledger_path, ledger_place
+    from nbkit.lifecycle._prove import audit_replay, audit_verify
     from nbkit.lifecycle._reasons import write_reason
     from nbkit.lifecycle._reasons_check import check_reasons
     from nbkit.lifecycle._register import register
@@ -154,7 +155,8 @@ _HOMES = {
     "_lda": ("seek_alternatives",),
     "_notice": ("notice",),
     "_package": ("close_run", "open_run", "package"),
-    "_prove": ("audit_replay", "audit_verify", "find_ledgers", "ledger_path", "ledger_place"),
+    "_ledger_place": ("find_ledgers", "ledger_path", "ledger_place"),
+    "_prove": ("audit_replay", "audit_verify"),
     "_reasons": ("write_reason",),
     "_reasons_check": ("check_reasons",),
     "_with_page": ("approve", "gate", "promote", "rollback"),

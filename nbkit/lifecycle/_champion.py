@@ -98,12 +98,12 @@ def claimed(name: str, *, stage: Stage, settings: Settings) -> tuple[Claimed, ..
     """
     trust = TrustStore.load(settings.trust_file)
     found = []
-    for record in Registry(settings).versions(name):
+    for record in Registry(settings).versions(name, stages=False):
         digest = record.tags.get(f"nbkit.evidence.{stage.value}")
         if digest is None:
             continue
         try:
-            envelope = _envelope_file(settings, name, record.version, stage, digest)
+            envelope = _envelope_file(settings, name, record.version, record.run_id, stage, digest)
             if not any(
                 (key := trust.find(signature.keyid)) and signature.fits(key.raw, payload=envelope.payload)
                 for signature in envelope.signatures
@@ -119,8 +119,8 @@ def claimed(name: str, *, stage: Stage, settings: Settings) -> tuple[Claimed, ..
 
 # Files are named by their digest, so what was read once is what would be read again; a follower asks every few seconds.
 @lru_cache(maxsize=1024)
-def _envelope_file(settings: Settings, name: str, version: int, stage: Stage, digest: str) -> Envelope:
-    return Registry(settings).envelope_file(name, version=version, stage=stage, digest=digest)
+def _envelope_file(settings: Settings, name: str, version: int, run_id: str, stage: Stage, digest: str) -> Envelope:
+    return Registry(settings).envelope_file(name, version=version, stage=stage, digest=digest, run_id=run_id)
 
 
 def verified_champion(

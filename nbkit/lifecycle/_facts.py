@@ -11,8 +11,8 @@ from nbkit.contract import Contract, Stage
 from nbkit.errors import EvidenceError, PackageError
 from nbkit.lifecycle._documents import LOGGED_MODEL, digest_of, place_of
 from nbkit.lifecycle._evidence import logged_model_digest
+from nbkit.lifecycle._ledger_place import ledger_begun, ledger_place
 from nbkit.lifecycle._pages import changed_documents
-from nbkit.lifecycle._prove import ledger_begun, ledger_place
 from nbkit.package import Package
 from nbkit.registry import CertificateKind, Registry, Statement, TrustStore, verify_certificate
 from nbkit.settings import Settings

@@ -61,7 +61,7 @@ def _version(record: VersionRecord, registry: Registry) -> dict[str, object]:
     moves: list[dict[str, object]] = []
     for stage in Stage:
         try:
-            envelope = registry.envelope(record.model, version=record.version, stage=stage)
+            envelope = registry.envelope_of(record, stage=stage)
         except EvidenceError as error:
             moves.append({"stage": stage.value, "problem": str(error)})
             continue

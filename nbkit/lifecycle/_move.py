@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RefusedError, TamperedPackageError
-from nbkit.lifecycle._champion import Verified, claimed, verify_version
+from nbkit.lifecycle._champion import Claimed, Verified, claimed, verify_version
 from nbkit.lifecycle._index import write_index
 from nbkit.lifecycle._view import Result, View
 from nbkit.registry import Envelope, Registry, Statement
@@ -25,6 +26,7 @@ class Promoted(Result):
     epoch: int
     approvers: tuple[str, ...]
     version_link: str
+    statement: Statement = field(repr=False)
     rolled_back_from: int | None = None
 
     def view(self) -> View:
@@ -46,9 +48,20 @@ class Promoted(Result):
         )
 
 
-def next_epoch(name: str, *, stage: Stage, settings: Settings) -> int:
-    """Return the epoch of the next move: above that of all evidence, and above all that were ever claimed."""
-    epochs = [each.statement.epoch for each in claimed(name, stage=stage, settings=settings)]
+def next_epoch(name: str, *, stage: Stage, settings: Settings, decided: Sequence[Claimed] | None = None) -> int:
+    """Return the epoch of the next move: above that of all evidence, and above all that were ever claimed.
+
+    Parameters
+    ----------
+    name, stage : str, Stage
+        What moves, and where to.
+    settings : Settings
+        Where MLflow and the trust file are.
+    decided : sequence of Claimed, optional
+        What `claimed` said a moment ago. Should somebody have moved since, the claim of the epoch is refused.
+    """
+    decided = claimed(name, stage=stage, settings=settings) if decided is None else decided
+    epochs = [each.statement.epoch for each in decided]
     epochs += [epoch for epoch in map(_epoch_of, _claims(name, stage=stage, settings=settings)) if epoch]
     return max(epochs, default=0) + 1
 

@@ -83,4 +83,5 @@ def _promoted(statement: Statement, *, signed_by: tuple[str, ...], settings: Set
         epoch=statement.epoch,
         approvers=signed_by,
         version_link=Registry(settings).version_link(statement.model, statement.version),
+        statement=statement,
     )

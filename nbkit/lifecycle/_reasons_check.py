@@ -10,7 +10,7 @@ from pathlib import Path
 from nbkit.audit import read_records
 from nbkit.contract import Contract, RowCheck, load_contract
 from nbkit.errors import NbkitError, RationaleError, UsageError
-from nbkit.lifecycle._prove import ledger_begun, ledger_place, place_of_ledger
+from nbkit.lifecycle._ledger_place import ledger_begun, ledger_place, place_of_ledger
 from nbkit.lifecycle._usecase import open_use_case
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.package import ReasonBook, load_reasons

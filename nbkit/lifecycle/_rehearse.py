@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from nbkit.contract import Stage
 from nbkit.errors import RefusedError
-from nbkit.lifecycle._champion import fetch
+from nbkit.lifecycle._champion import claimed, fetch
 from nbkit.lifecycle._evidence import submission_of
 from nbkit.lifecycle._gate import resolve
 from nbkit.lifecycle._reproduce import certifier, certify, train_again
@@ -96,8 +97,9 @@ def rehearse(
 
 
 def _dry_run(name: str, *, settings: Settings, now: datetime) -> str:
+    decided = claimed(name, stage=Stage.PRODUCTION, settings=settings)
     try:
-        current, last = way_back(name, settings=settings, now=now)
+        current, last = way_back(name, decided=decided, settings=settings, now=now)
     except RefusedError as error:
         # A first version has no way back; the fallback chain of its contract is what remains, and that is a finding.
         return f"rollback (dry run): {error.message}"

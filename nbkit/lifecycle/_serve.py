@@ -16,7 +16,7 @@ from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RegistryError
 from nbkit.lifecycle._decided import DecidedRegistry
 from nbkit.lifecycle._keys import ledger_key
-from nbkit.lifecycle._prove import ledger_place
+from nbkit.lifecycle._ledger_place import ledger_place
 from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import MEMORY_FILE, Memory, TrustStore
 from nbkit.route import RouteTable

@@ -9,7 +9,7 @@ from pathlib import Path
 from nbkit.audit import read_record, read_records
 from nbkit.contract import Contract
 from nbkit.errors import NotInLedgerError, ReviewError, UsageError
-from nbkit.lifecycle._prove import ledger_place
+from nbkit.lifecycle._ledger_place import ledger_place
 from nbkit.lifecycle._view import Result, Table, View
 from nbkit.records import AuditRecord
 from nbkit.review import ReviewQueue, Ticket

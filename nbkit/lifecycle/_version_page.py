@@ -206,8 +206,8 @@ def _show_run(registry: Registry, run_id: str, *, stage: str, verdict: str) -> N
     before = registry.run(run_id)
     # What was there is the verdict of an earlier day, or the rationale's own first line.
     rest = before.description.partition("\n")[2].strip()
-    registry.set_run_tags(run_id, {"nbkit.verdict": verdict} | ({"nbkit.stage": stage} if stage else {}))
-    registry.describe_run(run_id, f"{verdict}\n\n{rest}" if rest else verdict)
+    tags = {"nbkit.verdict": verdict} | ({"nbkit.stage": stage} if stage else {})
+    registry.describe_run(run_id, f"{verdict}\n\n{rest}" if rest else verdict, tags=tags)
 
 
 def _links(registry: Registry, run_id: str, version: int) -> dict[str, str]:

@@ -98,9 +98,7 @@ def rollback(name: str, *, reason: str, settings: Settings, now: datetime, key: 
 
 
 def _shown(moved: Promoted, before: int | None, settings: Settings, now: datetime) -> Promoted:
-    envelope = Registry(settings).envelope(moved.name, version=moved.version, stage=moved.stage)
-    if envelope is not None:
-        show_move(envelope.unverified_statement(), signed_by=moved.approvers, settings=settings)
+    show_move(moved.statement, signed_by=moved.approvers, settings=settings)
     if moved.stage is Stage.PRODUCTION and before not in (None, moved.version):
         show_archived(moved.name, version=before or 0, successor=moved.version, now=now, settings=settings)
     return moved

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from mlflow.exceptions import MlflowException
 
 from nbkit.errors import EvidenceError, NotInRegistryError, RegistryError
+from nbkit.registry._entries import VersionRecord
 from nbkit.registry._envelope import Envelope
 from nbkit.registry._mlflow_errors import translated
 from nbkit.registry._runs import CLAIM_PREFIX
@@ -67,7 +68,11 @@ class EvidenceFiles(Versions):
         if pending:
             found = self.pending(name, version=version, stage=stage)
             return found[0] if found else None
-        return self._read(name, version, tag=_evidence_tag(stage), folder="evidence", label=stage)
+        return self.envelope_of(self.version(name, version=version), stage=stage)
+
+    def envelope_of(self, record: VersionRecord, *, stage: str) -> Envelope | None:
+        """Return the evidence that a version's tag named when the version was read; see `envelope`."""
+        return self._read(record, tag=_evidence_tag(stage), folder="evidence", label=stage)
 
     def pending(self, name: str, *, version: int, stage: str) -> tuple[Envelope, ...]:
         """Return what is being approved, unverified: one envelope a payload with all its signatures, the latest first.
@@ -78,9 +83,10 @@ class EvidenceFiles(Versions):
             A file is gone or is not the one that was saved.
         """
         joined: dict[bytes, Envelope] = {}
-        for tag in sorted(self._version(name, version).tags):
+        record = self.version(name, version=version)
+        for tag in sorted(record.tags):
             if tag.startswith(f"{_evidence_tag(stage)}.pending."):
-                found = self._read(name, version, tag=tag, folder="evidence", label=stage)
+                found = self._read(record, tag=tag, folder="evidence", label=stage)
                 if found is not None:
                     joined[found.payload] = joined[found.payload].joined(found) if found.payload in joined else found
         statements = {payload: envelope.unverified_statement() for payload, envelope in joined.items()}
@@ -112,7 +118,8 @@ class EvidenceFiles(Versions):
         EvidenceError
             The file is gone or is not the one that was saved.
         """
-        return self._read(name, version, tag=_certificate_tag(label), folder="certificates", label=label)
+        record = self.version(name, version=version)
+        return self._read(record, tag=_certificate_tag(label), folder="certificates", label=label)
 
     def claim(self, name: str, *, key: str, value: str) -> str:
         """Write a value under a key that nobody has used yet; return what stands there, one's own or an earlier one.
@@ -145,22 +152,32 @@ class EvidenceFiles(Versions):
         with translated(f"{name}@{version}: payload for {stage}"):
             self._write(name, version, folder="evidence", label=stage, envelope=envelope)
 
-    def envelope_file(self, name: str, *, version: int, stage: str, digest: str) -> Envelope:
+    def envelope_file(self, name: str, *, version: int, stage: str, digest: str, run_id: str = "") -> Envelope:
         """Return the evidence of a move, or a payload that `save_unsigned` kept, by the digest of its file, unverified.
+
+        Parameters
+        ----------
+        name, version, stage : str, int, str
+            What moves, and where to.
+        digest : str
+            ``sha256:<hex>`` of the file.
+        run_id : str
+            The version's run, where it is known: MLflow is then not asked for it.
 
         Raises
         ------
         EvidenceError
             Not a digest, or there is no such file, or its content is another.
         """
-        return self._read_file(name, version, folder="evidence", label=stage, digest=digest)
+        run_id = run_id or _run_of(self.version(name, version=version))
+        return self._read_file(name, version, run_id=run_id, folder="evidence", label=stage, digest=digest)
 
     def _save(self, name: str, version: int, *, tag: str, folder: str, label: str, envelope: Envelope) -> None:
         self._write(name, version, folder=folder, label=label, envelope=envelope)
         self._client.set_model_version_tag(name, str(version), tag, envelope.digest)
 
     def _write(self, name: str, version: int, *, folder: str, label: str, envelope: Envelope) -> None:
-        run_id = self._run_of(name, version)
+        run_id = _run_of(self.version(name, version=version))
         path = _path(folder, name, version, label, envelope.digest)
         # The envelope's payload is base64: this copy is for people, and nothing reads it.
         shown = json.dumps(json.loads(envelope.payload), indent=2, ensure_ascii=False)
@@ -174,37 +191,38 @@ class EvidenceFiles(Versions):
             return
         self._log_text(run_id, text, path)
 
-    def _read(self, name: str, version: int, *, tag: str, folder: str, label: str) -> Envelope | None:
-        digest = self._version(name, version).tags.get(tag)
+    def _read(self, record: VersionRecord, *, tag: str, folder: str, label: str) -> Envelope | None:
+        digest = record.tags.get(tag)
         if digest is None:
             return None
-        return self._read_file(name, version, folder=folder, label=label, digest=digest)
+        run_id = _run_of(record)
+        return self._read_file(record.model, record.version, run_id=run_id, folder=folder, label=label, digest=digest)
 
-    def _read_file(self, name: str, version: int, *, folder: str, label: str, digest: str) -> Envelope:
+    def _read_file(self, name: str, version: int, *, run_id: str, folder: str, label: str, digest: str) -> Envelope:
         place = f"{name}@{version}: evidence for {label}"
         if not _DIGEST.fullmatch(digest):
             raise EvidenceError(f"{place}: the tag holds no digest")
         path = _path(folder, name, version, label, digest)
         try:
             with translated(place):
-                data = self._run_artifacts(self._run_of(name, version)).read(path)
+                data = self._run_artifacts(run_id).read(path)
         except NotInRegistryError as error:
             raise EvidenceError(f"{place}: the file {path} is gone") from error
         if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
             raise EvidenceError(f"{place}: the file {path} was changed")
         return Envelope.from_json(data)
 
-    def _run_of(self, name: str, version: int) -> str:
-        run_id = self._version(name, version).run_id
-        if not run_id:
-            raise RegistryError(f"{name}@{version}: has no run; it was not registered by nbkit")
-        return str(run_id)
-
     def _first_run(self, name: str) -> str:
-        records = self.versions(name)
+        records = self.versions(name, stages=False)
         if not records:
             raise NotInRegistryError(f"{name}: no version is registered", next_step=f"nbkit run {name}")
-        return self._run_of(name, records[-1].version)
+        return _run_of(records[-1])
+
+
+def _run_of(record: VersionRecord) -> str:
+    if not record.run_id:
+        raise RegistryError(f"{record.model}@{record.version}: has no run; it was not registered by nbkit")
+    return record.run_id
 
 
 def _evidence_tag(stage: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import requests
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
 
 from nbkit.errors import NotInRegistryError, RegistryError, RegistryUnavailableError
 
@@ -138,12 +138,18 @@ def translated(place: str) -> Iterator[None]:
         # Artifacts travel by plain HTTP, past MLflow's own errors.
         kind = _kind_of_status(error.response.status_code if error.response is not None else 0)
         raise kind(f"{place}: {_short(error)}", next_step=_next_step(kind)) from error
-    except (SQLAlchemyError, requests.RequestException) as error:
+    except _no_answer() as error:
         raise RegistryUnavailableError(
             f"{place}: {_short(error)}", next_step=_next_step(RegistryUnavailableError)
         ) from error
     except OSError as error:
         raise RegistryError(f"{place}: {_short(error)}") from error
+
+
+def _no_answer() -> tuple[type[Exception], ...]:
+    # Whoever asks a server has not loaded SQLAlchemy, and nothing raises what is not loaded.
+    database = sys.modules.get("sqlalchemy.exc")
+    return (requests.RequestException,) if database is None else (requests.RequestException, database.SQLAlchemyError)
 
 
 def _kind_of_status(status: int) -> type[RegistryError]:

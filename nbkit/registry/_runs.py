@@ -41,6 +41,8 @@ class Runs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._uri = settings.tracking_uri
+        # A run's experiment and the place of its files: MLflow never changes either.
+        self._places: dict[str, tuple[str, str]] = {}
 
     @property
     def _client(self) -> MlflowClient:
@@ -141,9 +143,19 @@ class Runs:
             for start in range(0, len(entries), _BATCH):
                 self._client.log_batch(run_id, tags=entries[start : start + _BATCH])
 
-    def describe_run(self, run_id: str, text: str) -> None:
-        """Set the run's markdown description; MLflow clips it, so the verdict belongs into the first line."""
-        self.set_run_tags(run_id, {_NOTE_TAG: text})
+    def describe_run(self, run_id: str, text: str, *, tags: Mapping[str, str] | None = None) -> None:
+        """Set the run's markdown description; MLflow clips it, so the verdict belongs into the first line.
+
+        Parameters
+        ----------
+        run_id : str
+            The run.
+        text : str
+            Markdown.
+        tags : mapping of str to str, optional
+            Set with it, in one step.
+        """
+        self.set_run_tags(run_id, {**(tags or {}), _NOTE_TAG: text})
 
     def log_file(self, run_id: str, path: Path, *, folder: str = "") -> None:
         """Copy a file into the run's artifacts, replacing one of the same name."""
@@ -204,11 +216,17 @@ class Runs:
     def run_path(self, run_id: str) -> str:
         """Return where the run's page is inside the MLflow UI, without the address of the UI."""
         with translated(f"run {run_id}"):
-            experiment_id = self._client.get_run(run_id).info.experiment_id
+            experiment_id, _ = self._place(run_id)
         return f"#/experiments/{experiment_id}/runs/{run_id}"
 
     def _run_artifacts(self, run_id: str) -> Artifacts:
-        return self._artifacts(self._client.get_run(run_id).info.artifact_uri)
+        return self._artifacts(self._place(run_id)[1])
+
+    def _place(self, run_id: str) -> tuple[str, str]:
+        if run_id not in self._places:
+            found = self._client.get_run(run_id).info
+            self._places[run_id] = (str(found.experiment_id), str(found.artifact_uri))
+        return self._places[run_id]
 
     def _artifacts(self, location: str) -> Artifacts:
         return Artifacts(location, tracking_uri=self._uri)

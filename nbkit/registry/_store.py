@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 import mlflow
 import requests
-import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.telemetry import client as telemetry
 from mlflow.tracking._tracking_service import utils as tracking
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SADeprecationWarning, SQLAlchemyError
 
 from nbkit.errors import RegistryError, RegistryUnavailableError
 
@@ -42,7 +36,9 @@ def connect(tracking_uri: str) -> MlflowClient:
     telemetry._set_telemetry_client(None)
     check_reachable(tracking_uri)
     if is_local(tracking_uri):
-        return _open_database(tracking_uri)
+        from nbkit.registry._database import open_database
+
+        return open_database(tracking_uri)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 
@@ -52,7 +48,9 @@ def check_reachable(tracking_uri: str) -> None:
     if scheme in {"http", "https"}:
         _reach_server(tracking_uri)
     elif scheme in _DATABASES:
-        _reach_database(tracking_uri)
+        from nbkit.registry._database import reach_database
+
+        reach_database(tracking_uri, seconds=_CONNECT_SECONDS)
     else:
         raise RegistryError(
             f"tracking uri: expected http, https, {', '.join(_DATABASES)}, got {scheme!r}",
@@ -90,20 +88,6 @@ def mlflow_version() -> str:
     return str(mlflow.__version__)
 
 
-def _open_database(uri: str) -> MlflowClient:
-    # It tells of every table that it makes on standard error, in the middle of a verb's own lines.
-    log = logging.getLogger("mlflow.store.db.utils")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            # MLflow 3.17 declares a loader strategy that SQLAlchemy 2.1 deprecates; it does so once, at this import.
-            warnings.simplefilter("ignore", SADeprecationWarning)
-            return MlflowClient(tracking_uri=uri, registry_uri=uri)
-    finally:
-        log.setLevel(level)
-
-
 def _reach_server(uri: str) -> None:
     try:
         # Any answer will do, a refusal included: what the caller may do is decided call by call.
@@ -111,29 +95,5 @@ def _reach_server(uri: str) -> None:
     except requests.RequestException as error:
         raise RegistryUnavailableError(
             f"MLflow at {uri}: nobody answers: {type(error).__name__}",
-            next_step="check MLFLOW_TRACKING_URI, then try again",
-        ) from error
-
-
-def _reach_database(uri: str) -> None:
-    try:
-        url = make_url(uri)
-        if url.get_backend_name() == "sqlite":
-            if url.database:
-                Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-            return
-        argument = "timeout" if url.get_backend_name() == "mssql" else "connect_timeout"
-        engine = sqlalchemy.create_engine(url, connect_args={argument: _CONNECT_SECONDS})
-        try:
-            engine.connect().close()
-        finally:
-            engine.dispose()
-    except (ArgumentError, ValueError) as error:
-        raise RegistryError("tracking uri: not a database address", next_step="set MLFLOW_TRACKING_URI") from error
-    except (SQLAlchemyError, OSError) as error:
-        # The address may hold a password: hide it, and do not repeat the driver's message, which quotes it.
-        shown = make_url(uri).render_as_string(hide_password=True)
-        raise RegistryUnavailableError(
-            f"MLflow's database {shown}: nobody answers: {type(error).__name__}",
             next_step="check MLFLOW_TRACKING_URI, then try again",
         ) from error

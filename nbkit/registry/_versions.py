@@ -95,15 +95,24 @@ class Versions(Runs):
         found = self._version(name, version)
         return _record(found, stages=tuple(sorted(found.aliases)))
 
-    def versions(self, name: str) -> tuple[VersionRecord, ...]:
-        """Return all versions of a model, newest first; none for a model that is not registered."""
+    def versions(self, name: str, *, stages: bool = True) -> tuple[VersionRecord, ...]:
+        """Return all versions of a model, newest first; none for a model that is not registered.
+
+        Parameters
+        ----------
+        name : str
+            The model.
+        stages : bool
+            Whether to ask which stages point at them; otherwise the records name none.
+        """
         with translated(f"versions of {name}"):
-            found = _all(self._client.search_model_versions, filter_string=f"name='{plain_name(name)}'")
-            aliases = self._aliases(name) if found else {}
-        stages: dict[int, list[str]] = {}
+            wanted = f"name='{plain_name(name)}'"
+            found = _all(self._client.search_model_versions, filter_string=wanted)
+            aliases = self._aliases(name) if found and stages else {}
+        pointing: dict[int, list[str]] = {}
         for alias, number in sorted(aliases.items()):
-            stages.setdefault(number, []).append(alias)
-        records = [_record(entry, stages=tuple(stages.get(int(entry.version), ()))) for entry in found]
+            pointing.setdefault(number, []).append(alias)
+        records = [_record(entry, stages=tuple(pointing.get(int(entry.version), ()))) for entry in found]
         return tuple(sorted(records, key=lambda record: -record.version))
 
     def registered_from(self, *, run_id: str = "", model_id: str = "") -> tuple[VersionRecord, ...]:
@@ -130,10 +139,13 @@ class Versions(Runs):
             return self._aliases(plain_name(name)).get(plain_name(stage))
 
     def set_version_tags(self, name: str, *, version: int, tags: Mapping[str, str]) -> None:
-        """Set tags of a version; an existing one is replaced."""
+        """Set tags of a version; an existing one is replaced, one that says so already is left alone."""
         with translated(f"{name}@{version}: tags"):
+            # Each is a write of its own; most of what a move shows was shown before.
+            known = self._version(name, version).tags if len(tags) > 1 else {}
             for key, value in tags.items():
-                self._client.set_model_version_tag(plain_name(name), str(version), key, value)
+                if known.get(key) != value:
+                    self._client.set_model_version_tag(plain_name(name), str(version), key, value)
 
     def delete_version_tags(self, name: str, *, version: int, keys: Sequence[str]) -> None:
         """Delete tags of a version; each must be there."""
