@@ -120,8 +120,9 @@ def timed(command: list[str], *, environment: dict[str, str]) -> tuple[float, fl
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    # A gate table that does not pass ends with 1 and is a full answer.
+    # A gate table that does not pass ends with 1 and is a full answer; an error says nothing on standard output.
     assert done.returncode in {0, 1}, done.stderr
+    assert done.stdout or command[1] == "-c", done.stderr
     cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     return wall, cpu, done.stdout
 

@@ -11,6 +11,7 @@ from nbkit.contract import Contract, Stage
 from nbkit.errors import EvidenceError, PackageError
 from nbkit.lifecycle._documents import LOGGED_MODEL, digest_of, place_of
 from nbkit.lifecycle._evidence import logged_model_digest
+from nbkit.lifecycle._figures import changed_figures
 from nbkit.lifecycle._ledger_place import ledger_begun, ledger_place
 from nbkit.lifecycle._pages import changed_documents
 from nbkit.package import Package
@@ -54,6 +55,7 @@ def collect_facts(
     """
     registry, contract = Registry(settings), package.contract
     changed = dict(changed_documents(submission, registry))
+    figures = [problem for _, problem in changed_figures(submission, registry)]
     # What gates read must be what was signed: a changed file is no source of facts.
     recorded: dict[str, object] = {} if _FACTS in changed else _recorded(submission, registry)
     case_set = recorded.get("case_set")
@@ -65,7 +67,7 @@ def collect_facts(
             "pinned": (contract.evaluate.case_set or "").rpartition("@")[2],
         },
         "owner": contract.owner.model_dump(),
-        "scan": {"problems": _scan(submission, package, changed=[*changed.values()], settings=settings)},
+        "scan": {"problems": _scan(submission, package, changed=[*changed.values(), *figures], settings=settings)},
         "monitoring": _monitoring(package),
         "limits": _limits(contract) | {"beside_champion": champion is not None},
         **_certificates(submission, settings=settings, now=now, listed=_listed(contract, stage)),

@@ -27,18 +27,18 @@ def record_name(digest: str) -> str:
 def keep_evaluation(result: EvaluationResult, record: CaseRecord | None, *, build: Build, registry: Registry) -> Path:
     """Write an evaluation to its build and to MLflow; return the report's path.
 
-    Of a run that a version came out of, MLflow keeps the pages and tables: they were signed. Those of this evaluation
-    are kept beside the version that is registered with it.
+    Of a run that a version came out of, MLflow keeps figures, pages and tables: they were signed. Those of this
+    evaluation are kept beside the version that is registered with it.
     """
     write_atomically(build.evaluation, content=result.to_json().encode())
     report = build.directory / "report.html"
     write_atomically(report, content=result.to_html().encode())
-    registry.log_metrics(build.run_id, {metric.name: metric.value for metric in result.metrics})
     if record is not None:
         path = build.directory / record_name(result.record)
         write_atomically(path, content=record.to_bytes())
         registry.log_file(build.run_id, path, folder=RECORD_FOLDER)
     if not is_settled(registry, build.run_id):
+        registry.log_metrics(build.run_id, {metric.name: metric.value for metric in result.metrics})
         registry.log_file(build.run_id, report)
         registry.log_file(build.run_id, build.evaluation)
         for name, columns in tables_of(result).items():

@@ -30,7 +30,7 @@ def is_settled(registry: Registry, run_id: str) -> bool:
     return bool(registry.registered_from(run_id=run_id))
 
 
-def show_pages(registry: Registry, build: Build) -> Mapping[str, str]:
+def show_pages(registry: Registry, build: Build, *, settled: bool) -> Mapping[str, str]:
     """Let a run show its build's pages at its top, unless it is settled; return what is to be signed of what it shows.
 
     Returns
@@ -39,7 +39,7 @@ def show_pages(registry: Registry, build: Build) -> Mapping[str, str]:
         Digest of each page and table at the top, under ``run/<path>``.
     """
     known: dict[str, str] = {}
-    if not is_settled(registry, build.run_id):
+    if not settled:
         # Written again: what is signed is what this build made, whatever became of the file since.
         for name in SHOWN:
             if (path := build.directory / name).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,8 +14,9 @@ from nbkit.errors import RefusedError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._documents import DOCUMENTS, LOGGED_MODEL, PAGES, digest_of
 from nbkit.lifecycle._evidence import logged_model_digest, signing_key, statement_about, trusted
+from nbkit.lifecycle._figures import FIGURES, show_figures
 from nbkit.lifecycle._index import write_index
-from nbkit.lifecycle._pages import keep_documents, show_pages
+from nbkit.lifecycle._pages import is_settled, keep_documents, show_pages
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._version_page import identity_tags, show_candidate
 from nbkit.lifecycle._view import Result, View
@@ -66,9 +68,11 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     package = load_package(build.package)
     signer = signing_key(settings, key=key)
     owner = trusted(signer.key_id, role=Role.SUBMITTER, settings=settings, now=now).owner
-    documents = _documents(build, package)
+    facts = _facts(build, package)
     registry = Registry(settings)
-    documents |= show_pages(registry, build)
+    settled = is_settled(registry, build.run_id)
+    facts[FIGURES] = show_figures(registry, build.run_id, facts=facts, settled=settled)
+    documents = {**_documents(build, facts=facts), **show_pages(registry, build, settled=settled)}
     rationale = (build.directory / "rationale.md").read_text(encoding="utf-8")
     version = registry.register(
         package,
@@ -100,7 +104,8 @@ def register(use_case: UseCase, *, settings: Settings, now: datetime, run_id: st
     )
 
 
-def _documents(build: Build, package: Package) -> dict[str, str]:
+def _facts(build: Build, package: Package) -> dict[str, object]:
+    """Return what gates will read, when evaluation and rationale are about this package."""
     from nbkit.rationale import read_rationale
 
     evaluation = build.read_json("evaluation.json")
@@ -122,6 +127,10 @@ def _documents(build: Build, package: Package) -> dict[str, str]:
     explanation = rationale["explanation"]
     if isinstance(explanation, dict) and explanation["stability"] is not None:
         facts["stability"] = explanation["stability"]
+    return facts
+
+
+def _documents(build: Build, *, facts: Mapping[str, object]) -> dict[str, str]:
     write_atomically(build.directory / "facts.json", content=rfc8785.dumps(json.loads(json.dumps(facts))))
     pages = [page for page in PAGES if (build.directory / page).exists()]
     return {document: digest_of((build.directory / document).read_bytes()) for document in (*DOCUMENTS, *pages)}

@@ -13,6 +13,7 @@ from nbkit.errors import EvidenceError, NotInRegistryError, PackageError, Regist
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._documents import LOGGED_MODEL
 from nbkit.lifecycle._evidence import logged_model_digest, submission_of
+from nbkit.lifecycle._figures import changed_figures
 from nbkit.lifecycle._index import index_problem
 from nbkit.lifecycle._pages import changed_documents
 from nbkit.lifecycle._version_page import gate_tags, identity_tags
@@ -36,7 +37,7 @@ class Finding:
     Parameters
     ----------
     kind : str
-        ``alias``, ``mlflow stage``, ``tag``, ``files``, ``evidence`` or ``owner``.
+        ``alias``, ``mlflow stage``, ``tag``, ``metric``, ``parameter``, ``files``, ``evidence`` or ``owner``.
     where : str
         ``NAME`` or ``NAME@VERSION``.
     what : str
@@ -91,8 +92,8 @@ def audit_registry(name: str = "", *, settings: Settings, now: datetime) -> Regi
     Returns
     -------
     RegistryAudit
-        Aliases without evidence and in other spellings, MLflow's own stages, edited tags, changed files, versions that
-        nobody signed for.
+        Aliases without evidence and in other spellings, MLflow's own stages, edited tags, metrics and parameters,
+        changed files, versions that nobody signed for.
 
     Raises
     ------
@@ -266,6 +267,10 @@ class _Look:
                 yield self._found("files", problem, step)
             if problem := index_problem(submission.run_id, registry=self._registry):
                 yield self._found("files", problem, "compare it with nbkit evidence show; the next move writes it anew")
+            for kind, problem in changed_figures(submission, self._registry):
+                yield self._found(
+                    kind, problem, f"read it in version-{self._version}/evaluation.json; register it again"
+                )
             found = logged_model_digest(self._name, version=self._version, settings=self._settings)
         except RegistryError as error:
             yield self._found("files", str(error), step)

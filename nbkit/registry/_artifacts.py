@@ -96,7 +96,10 @@ class Artifacts:
         for directory, folders, files in os.walk(self._root / folder, followlinks=False):
             for name in (*folders, *files):
                 path = Path(directory) / name
-                mode = path.lstat().st_mode
+                try:
+                    mode = path.lstat().st_mode
+                except FileNotFoundError:
+                    continue  # MLflow writes under another name and renames: gone since it was listed
                 if stat.S_ISLNK(mode) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                     raise RegistryError(f"{path}: expected a file or a folder, not a link or a device")
                 if stat.S_ISREG(mode):

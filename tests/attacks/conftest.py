@@ -164,13 +164,13 @@ class World:
     def gate(self, version: int, *, to: str) -> Any:
         return lifecycle.gate(f"{NAME}@{version}", to=to, settings=self.settings, now=now())
 
-    def audit(self, version: int) -> list[str]:
+    def audit(self, version: int, *, kinds: tuple[str, ...] = ("files",)) -> list[str]:
         """Return what the registry audit finds in the files of a version, of that one alone."""
         from nbkit.lifecycle._registry_audit import _Look
 
         record = self.registry.version(NAME, version=version)
         look = _Look(record, registry=self.registry, trust=self.trust, settings=self.settings, now=now())
-        return [each.what for each in look.findings() if each.kind == "files"]
+        return [each.what for each in look.findings() if each.kind in kinds]
 
     def sync(self, **changes: object) -> Any:
         import dataclasses

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,6 +293,54 @@ class TestFiles:
             assert dict(changed_documents(older, world.registry)) == {
                 "facts.json": "facts.json is not the file that was submitted"
             }
+
+    @pytest.mark.parametrize(
+        ("table", "change", "values", "said"),
+        [
+            ("latest_metrics", "UPDATE latest_metrics SET value = :value WHERE run_uuid = :run AND key = :key",
+             {"key": "auc", "value": 0.99}, "metric auc of the run says 0.99; submitted was 0.8"),
+            ("latest_metrics", "DELETE FROM latest_metrics WHERE run_uuid = :run AND key = :key",
+             {"key": "auc"}, "metric auc of the run is gone; submitted was 0.8"),
+            ("params", "UPDATE params SET value = :value WHERE run_uuid = :run AND key = :key",
+             {"key": "trees", "value": "500"}, "parameter trees of the run says 500; submitted was 5"),
+            ("params", "INSERT INTO params (key, value, run_uuid) VALUES (:key, :value, :run)",
+             {"key": "reviewed", "value": "yes"}, "parameter reviewed of the run says yes and was not submitted"),
+        ],
+        ids=["a metric", "a metric that is gone", "a parameter", "one more parameter"],
+    )  # fmt: skip
+    def test_a_figure_of_the_run_in_the_database(
+        self, world: World, other: int, table: str, change: str, values: dict[str, object], said: str
+    ) -> None:
+        run = world.registry.version(NAME, version=other).run_id
+        engine = sqlalchemy.create_engine(world.settings.tracking_uri)
+        rows = sqlalchemy.Table(table, sqlalchemy.MetaData(), autoload_with=engine)
+        own = rows.c.run_uuid == run
+        with engine.begin() as connection:
+            before = [dict(row) for row in connection.execute(rows.select().where(own)).mappings()]
+            assert connection.execute(sqlalchemy.text(change), {"run": run, **values}).rowcount == 1
+        try:
+            assert world.audit(other, kinds=("metric", "parameter")) == [said]
+            with pytest.raises(RefusedError, match=re.escape(said)):
+                world.approve(other, to="staging")
+        finally:
+            with engine.begin() as connection:
+                connection.execute(rows.delete().where(own))
+                connection.execute(rows.insert(), before)
+            engine.dispose()
+        assert world.audit(other, kinds=("metric", "parameter")) == []
+
+    def test_a_metric_logged_once_more_by_the_client(self, world: World) -> None:
+        version = world.register()
+        run = world.registry.version(NAME, version=version).run_id
+        assert world.registry.run(run).metrics == {"auc": 0.8}  # what the evaluation measured, though nobody logged it
+        world.registry.log_metrics(run, {"auc": 0.99, "gini": float("nan")})
+        said = ["metric auc of the run says 0.99; submitted was 0.8", "metric gini of the run says nan and was not"]
+        found = world.audit(version, kinds=("metric", "parameter"))
+        assert [text.removesuffix(" submitted") for text in found] == said
+        with pytest.raises(RefusedError, match="metric auc of the run says"):
+            world.approve(version, to="staging")
+        text = str(lifecycle.review(f"{NAME}@{version}", to="staging", settings=world.settings, now=now()))
+        assert said[0] in text
 
     def test_what_the_index_of_the_evidence_says(self, world: World, other: int) -> None:
         run = world.registry.version(NAME, version=other).run_id
