@@ -127,7 +127,11 @@ def test_two_people_who_approve_at_the_same_moment_lose_no_signature(
 # tag that goes, the gates' tags, the alias, the run's tag, what becomes of the version before.
 EVIDENCE_IS_SET = "set_model_version_tag nbkit.evidence.production"
 KILLED_BEFORE = ("log_param", "log_artifact", EVIDENCE_IS_SET)
-KILLED_AFTER = ("delete_model_version_tag", "set_model_version_tag nbkit.stage", "set_registered_model_alias production")
+KILLED_AFTER = (
+    "delete_model_version_tag",
+    "set_model_version_tag nbkit.stage",
+    "set_registered_model_alias production",
+)
 
 
 @pytest.mark.parametrize("point", [*KILLED_BEFORE, *KILLED_AFTER])

@@ -92,6 +92,21 @@ def test_an_artifact_outside_the_run_is_refused(registry, run, path: str) -> Non
         registry.read_artifact(run, path)
 
 
+def test_a_file_that_is_renamed_while_a_folder_is_listed_is_left_out(registry, run, tmp_path, monkeypatch) -> None:
+    # MLflow writes under another name first: somebody else's upload is in the listing and then gone.
+    (tmp_path / "report.md").write_text("It passes.")
+    registry.log_file(run, tmp_path / "report.md")
+    walk = os.walk
+
+    def listed(*arguments: object, **options: object) -> object:
+        return (
+            (folder, inner, [*files, ".artifact.uploading.x"]) for folder, inner, files in walk(*arguments, **options)
+        )
+
+    monkeypatch.setattr("nbkit.registry._artifacts.os.walk", listed)
+    assert registry.file_paths(run) == ("report.md",)
+
+
 def test_a_link_that_leads_out_of_the_run_is_not_followed(registry, run, tmp_path) -> None:
     (tmp_path / "secret").write_text("mine", encoding="utf-8")
     location = Path(registry.run(run).artifact_location.removeprefix("file://"))
