@@ -11,6 +11,7 @@ from nbkit.errors import EvidenceError
 from nbkit.files import write_atomically
 from nbkit.records import GateResult, Verdict
 from nbkit.registry import (
+    Action,
     Certificate,
     CertificateKind,
     Envelope,
@@ -156,8 +157,17 @@ def test_approvals_of_different_payloads_are_not_joined(people) -> None:
         one.joined(people.promotion("cleo", epoch=8))
 
 
-@pytest.mark.parametrize("name", ["promotion", "waived", "waiver"])
-def test_what_format_1_wrote_still_loads_to_the_byte(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "trusted"),
+    [
+        ("promotion", "trust"),
+        ("waived", "trust"),
+        ("waiver", "trust"),
+        ("submission", "more-trust"),
+        ("rollback", "more-trust"),
+    ],
+)
+def test_what_format_1_wrote_still_loads_to_the_byte(name: str, trusted: str, tmp_path: Path) -> None:
     text = (GOLDEN / f"{name}.dsse.json").read_text(encoding="utf-8")
     envelope = Envelope.from_json(text)
     assert envelope.to_json() == text
@@ -166,12 +176,19 @@ def test_what_format_1_wrote_still_loads_to_the_byte(name: str, tmp_path: Path) 
     assert found.payload() == envelope.payload
     # A checkout may leave the file writable by others, and then it is no trust file.
     path = tmp_path / "trust.json"
-    write_atomically(path, content=(GOLDEN / "trust.json").read_bytes(), mode=0o600)
+    write_atomically(path, content=(GOLDEN / f"{trusted}.json").read_bytes(), mode=0o600)
     trust = TrustStore.load(path)
     for signature in envelope.signatures:
         key = trust.find(signature.keyid)
         assert key is not None
         assert signature.fits(key.raw, payload=envelope.payload)
+
+
+def test_a_rollback_of_format_1_still_carries_the_promotion_that_it_goes_back_to() -> None:
+    rollback = Envelope.from_json((GOLDEN / "rollback.dsse.json").read_text(encoding="utf-8")).unverified_statement()
+    promotion = Envelope.from_json((GOLDEN / "promotion.dsse.json").read_text(encoding="utf-8"))
+    assert Envelope.from_mapping(rollback.basis) == promotion
+    assert (rollback.action, rollback.reason) == (Action.ROLLBACK, "complaints from branch 12")
 
 
 def test_evidence_without_waivers_does_not_mention_them() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from nbkit.errors import EvidenceError, NotInRegistryError, RegistryError, RegistryUnavailableError
+from nbkit.lifecycle._index import INDEX_FORMAT, index_text
 from nbkit.registry import Envelope, Registry
 from nbkit.settings import Settings
 
 NAME = "loan-denial"
+FORMATS = Path(__file__).parent / "formats"
 
 
 @pytest.fixture
@@ -383,3 +385,14 @@ def test_a_store_that_nobody_answers_for_says_so_at_once(tmp_path, uri: str, kin
         Registry(settings).names()
     assert "s3cret" not in str(caught.value)
     assert "MLFLOW_TRACKING_URI" in str(caught.value)
+
+
+def test_the_index_of_the_evidence_is_as_format_1_wrote_it(registry, run, version) -> None:
+    for name in ("submission", "rollback"):
+        envelope = Envelope.from_json((FORMATS / "1" / f"{name}.dsse.json").read_text(encoding="utf-8"))
+        stage = envelope.unverified_statement().stage
+        registry.save_envelope(NAME, version=version, stage=stage, envelope=envelope, pending=False)
+    golden = (FORMATS / "1" / "evidence.json").read_text(encoding="utf-8")
+    shown = index_text(run, registry=registry)
+    assert shown == golden.replace("loan-denial@1", f"{NAME}@{version}").replace("loan-denial-1", f"{NAME}-{version}")
+    assert json.loads(shown)["format"] == INDEX_FORMAT
