@@ -27,6 +27,7 @@ from nbkit.errors import EvidenceError, RefusedError, RegistryError, UsageError
 from nbkit.lifecycle._registry_audit import DriftWatch
 from nbkit.registry import Registry
 from nbkit.registry._server_rules import FIXED_TAGS
+from nbkit.serve import PackageStore
 from tests.flow.conftest import Project, copied
 
 CHROMIUM = shutil.which("chromium")
@@ -329,7 +330,7 @@ def _free_port() -> int:
 
 
 def _served(command: list[str], address: str, path: str, project: Project, **more: str) -> Iterator[str]:
-    log = project.directory / f"{Path(command[2]).name}.log"
+    log = project.directory / f"{Path(command[2]).name}-{address.rpartition(':')[2]}.log"
     environment = project.environment() | lifecycle.UI_ENVIRONMENT | more
     with log.open("wb") as file:
         process = subprocess.Popen(
@@ -411,6 +412,53 @@ def test_the_run_shows_the_verdict_its_chips_and_its_rationale(page, mlflow: str
     _go(page, f"{run}/artifacts/rationale.html")
     page.frame_locator("iframe").first.get_by_text("What moves the score").first.wait_for()
     _look(page, "rationale")
+
+
+def _give_alias(page, server: str, alias: str):
+    """Point an alias at version 2 as a person does, with MLflow's own dialog; return the dialog."""
+    _go(page, f"{server}/#/models/mortgage/versions/2")
+    page.get_by_title("Edit aliases").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("combobox").fill(alias)
+    dialog.get_by_role("combobox").press("Enter")
+    dialog.get_by_text(f'The "{alias}" alias is also being used on version 1.').wait_for()
+    dialog.get_by_role("button", name="Save aliases").click()
+    return dialog
+
+
+@needs_chromium
+def test_an_alias_moved_by_clicking_is_refused_by_the_guarded_server(page, mlflow: str, project: Project) -> None:
+    dialog = _give_alias(page, mlflow, "production")
+    dialog.get_by_text("nbkit: mortgage@2: no evidence for production").wait_for()
+    _look(page, "alias-refused")
+    assert Registry(project.settings).version_at("mortgage", stage="production") == 1
+    assert lifecycle.audit_registry("mortgage", settings=project.settings, now=now()).succeeded
+
+
+@needs_chromium
+def test_an_alias_moved_by_clicking_changes_nothing_that_is_served(page, project: Project, tmp_path: Path) -> None:
+    registry, port = Registry(project.settings), _free_port()
+    command = lifecycle.ui_command(settings=project.settings, port=port)
+    settings = dataclasses.replace(project.settings, store=tmp_path / "store")
+    assert lifecycle.sync("mortgage", settings=settings, now=now()).version == 1
+    with contextmanager(_served)(command, f"http://127.0.0.1:{port}", "/health", project) as unguarded:
+        _give_alias(page, unguarded, "production").wait_for(state="hidden")
+        _look(page, "alias-moved")
+    try:
+        assert registry.version_at("mortgage", stage="production") == 2
+        result = lifecycle.sync("mortgage", settings=settings, now=now())
+        said = "mortgage version 2: its alias says production, but there is no evidence for it"
+        assert result.state == "refused"
+        served = PackageStore(settings.store).current("mortgage")
+        assert served is not None
+        assert served.version == 1
+        assert said in result.reason
+        assert said in (settings.store / "alerts.jsonl").read_text(encoding="utf-8")
+        found = _audit(project)
+        assert any(kind == "alias" and what.startswith("alias production points here without") for kind, what in found)
+    finally:
+        registry.set_alias("mortgage", stage="production", version=1)
+    assert lifecycle.audit_registry("mortgage", settings=project.settings, now=now()).succeeded
 
 
 def test_a_move_with_its_evidence_goes_through_the_guarded_server(mlflow: str, project: Project) -> None:
