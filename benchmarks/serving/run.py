@@ -101,6 +101,13 @@ class Server:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
+    def fallbacks(self) -> int:
+        """Answers without the model so far: wrk counts them like any other."""
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/metrics", headers=self.headers)
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 - the benchmark's own server
+            lines = answer.read().decode().splitlines()
+        return round(sum(float(line.split()[-1]) for line in lines if line.startswith("nbkit_fallbacks_total")))
+
     def load(self, folder: Path, **plan: Any) -> dict[str, Any]:
         plan = {
             "port": self.port, "path": self.path, "bodies": str(self.bodies), "headers": self.headers, "marks": MARKS,
@@ -252,6 +259,7 @@ def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]
 def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str, Any]:
     with contestants(folder, url) as (servers, versions, skipped):
         closed = closed_loop(servers, folder, rounds=rounds, seconds=seconds)
+        fallbacks = {name: server.fallbacks() for name, server in servers.items() if name.startswith("nbkit")}
         best = servers["nbkit"]
         single = [best.load_closed(folder, connections=1, seconds=seconds) for _ in range(rounds)]
         mean = {
@@ -273,6 +281,7 @@ def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str,
                 starts[name].append(servers[name].ready_seconds)
     return {
         "closed_32": mean,
+        "fallbacks": fallbacks,
         "failed": {name: sum(told["broken"] for told in all_told) for name, all_told in closed.items()},
         "statuses": {name: all_told[-1]["statuses"] for name, all_told in closed.items()},
         "client_cpu_share": {name: all_told[-1]["client_cpu_share"] for name, all_told in closed.items()},

@@ -148,7 +148,7 @@ def _install(home: Path, package: Package) -> None:
         PackageStore(home / "store").install(
             NAME, version=version, package_dir=package.directory, envelope_json=envelope.to_json(), epoch=1, stage=stage
         )
-    file, _, token = AccessFile.begin().add("bench", scopes=["decide"], now=now)
+    file, _, token = AccessFile.begin().add("bench", scopes=["decide", "metrics"], now=now)
     file.save(home / "apikeys.json")
     (home / "token").write_text(token)
 
