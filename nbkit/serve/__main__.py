@@ -96,9 +96,11 @@ def _import_quickly() -> None:
     """Import what a worker needs, without what an import usually costs beside."""
     # At its first model pydantic reads what every installed package declares, to find plugins; a worker wants none.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # What modules make while they are imported stays: until the worker serves, to look for garbage is in vain.
+    # What modules make while they are imported stays: to look through it for garbage, then and later, is in vain.
     gc.disable()
     import_module("nbkit.serve._worker")
+    gc.freeze()
+    gc.enable()
 
 
 if __name__ == "__main__":

@@ -123,10 +123,9 @@ def run_worker(options: WorkerOptions) -> None:
     ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
     try:
         assembled = assemble(options, ledger=ledger, now=_now, new_id=_Ids())
-        # What is there now stays: looking through modules (a model without a plan brings scikit-learn) and packages for
-        # garbage would hold everybody up. The start itself did not look at all.
+        # What is there now stays: looking through packages, and through scikit-learn where a model without a plan has
+        # brought it, would hold everybody up.
         gc.freeze()
-        gc.enable()
         with _listen(options.host, options.port) as listener:
             server = Server(_config(assembled.app, options, gate=assembled.gate), stopping=assembled.stop)
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -136,6 +137,19 @@ print(sorted({{"mlflow", "pandas", "shap", "sklearn", "skops", "scipy", "jwt"}} 
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_worker_looks_for_garbage_again_once_it_has_imported_what_it_needs() -> None:
+    program = """
+import gc, os, sys
+from nbkit.serve.__main__ import _import_quickly
+assert "pydantic" not in sys.modules
+_import_quickly()
+print(gc.isenabled(), gc.get_freeze_count() > 10_000, os.environ["PYDANTIC_DISABLE_PLUGINS"])
+"""
+    given = {name: value for name, value in os.environ.items() if name != "PYDANTIC_DISABLE_PLUGINS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=given)
+    assert done.stdout.split() == ["True", "True", "__all__"]
 
 
 class _Caller(threading.Thread):
