@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import rfc8785
@@ -30,6 +30,7 @@ class Approved(Result):
     approver: str
     approvals: int
     approvals_needed: int
+    table: GateTable = field(repr=False)
 
     def view(self) -> View:
         """Return what a person is shown."""
@@ -101,6 +102,7 @@ def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str
         approver=approver,
         approvals=len(approvers_of(joined, settings=settings, now=now)),
         approvals_needed=package.contract.approvals_needed,
+        table=table,
     )
 
 

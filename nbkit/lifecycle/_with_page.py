@@ -41,6 +41,11 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         There is no such version or stage.
     """
     table = _gate.gate(target, to=to, settings=settings, now=now)
+    _show_table(table, settings)
+    return table
+
+
+def _show_table(table: GateTable, settings: Settings) -> None:
     show_gates(
         table.name,
         version=table.version,
@@ -49,7 +54,6 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         run_id=table.run_id,
         settings=settings,
     )
-    return table
 
 
 def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str = "") -> Approved:
@@ -65,7 +69,7 @@ def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str
         The key is not trusted as an approver's.
     """
     approved = _approve.approve(target, to=to, settings=settings, now=now, key=key)
-    gate(f"{approved.name}@{approved.version}", to=to, settings=settings, now=now)
+    _show_table(approved.table, settings)
     show_approval(approved.name, version=approved.version, stage=str(approved.stage), approver=approved.approver,
                   count=f"{approved.approvals} of {approved.approvals_needed}", settings=settings)  # fmt: skip
     return approved

@@ -233,6 +233,12 @@ def low(tmp_path_factory: pytest.TempPathFactory) -> Package:
 
 
 @pytest.fixture(scope="session")
+def high(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    """A package whose contract asks for two approvers."""
+    return _package(tmp_path_factory.mktemp("high") / "package", contract(impact="high"))
+
+
+@pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     with warnings.catch_warnings():
         # platformdirs warns where no login session has set XDG_RUNTIME_DIR; the server then uses /tmp.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from nbkit.lifecycle._pages import changed_documents
 from nbkit.registry import Action, Envelope, Registry, TrustStore
 
 if TYPE_CHECKING:
+    from nbkit.package import Package
     from tests.attacks.conftest import World
 
 NAME = "loan-denial"
@@ -62,6 +64,7 @@ def test_a_gate_downloads_each_package_once(world: World, monkeypatch: pytest.Mo
 def test_an_alias_moved_by_the_client(world: World, other: int) -> None:
     with world.alias_on(other):
         _refused(world, "no evidence")
+        assert world.served() == 1
 
 
 def test_an_alias_moved_in_the_database(world: World, other: int) -> None:
@@ -73,6 +76,7 @@ def test_an_alias_moved_in_the_database(world: World, other: int) -> None:
         with engine.begin() as connection:
             assert connection.execute(update, {"v": other, "n": NAME}).rowcount == 1
         _refused(world, "no evidence")
+        assert world.served() == 1
     finally:
         with engine.begin() as connection:
             connection.execute(update, {"v": 1, "n": NAME})
@@ -146,8 +150,28 @@ def test_evidence_that_says_something_else(
     try:
         with world.alias_on(other):
             _refused(world, said)
+            assert world.served() == 1
     finally:
         world.registry._client.delete_model_version_tag(NAME, str(other), "nbkit.evidence.production")
+
+
+def test_one_approver_where_two_are_needed(world: World, high: Package) -> None:
+    strict = dataclasses.replace(world, package=high)
+    version = strict.register()
+    strict.approve(version, to="staging", key="ben")
+    with pytest.raises(RefusedError, match="approvals: expected 2 of other people, got 1"):
+        strict.promote(version, to="staging")
+    about = {
+        "package_digest": high.digest, "contract_digest": high.contract.digest, "impact": "high", "approvals_needed": 2,
+    }  # fmt: skip
+    envelope = _signed(world, version, "ana", "ben", **about)
+    world.registry.save_envelope(NAME, version=version, stage="production", envelope=envelope, pending=False)
+    try:
+        with world.alias_on(version):
+            _refused(world, "approvals: expected 2 of other people, got 1")
+            assert world.served() == 1
+    finally:
+        world.registry._client.delete_model_version_tag(NAME, str(version), "nbkit.evidence.production")
 
 
 def _planted(world: World, version: int, text: str) -> None:
@@ -174,6 +198,7 @@ def test_an_envelope_that_two_readers_could_read_differently(world: World, other
     try:
         with world.alias_on(other):
             _refused(world, said)
+            assert world.served() == 1
     finally:
         world.registry._client.delete_model_version_tag(NAME, str(other), "nbkit.evidence.production")
 
@@ -183,6 +208,7 @@ def test_a_tag_that_leads_out_of_the_artifacts(world: World, other: int) -> None
         world.registry.set_version_tags(NAME, version=other, tags={"nbkit.evidence.production": tag})
         with world.alias_on(other):
             _refused(world, "evidence for production: ")
+            assert world.served() == 1
     world.registry._client.delete_model_version_tag(NAME, str(other), "nbkit.evidence.production")
 
 
@@ -212,12 +238,14 @@ class TestFiles:
     def test_a_removed_file(self, world: World, tmp_path: Path) -> None:
         with world.file_changed(f"{world.files_of(1)}/data/contract.json", None):
             assert "contract.json: removed" in world.sync(store=tmp_path).reason
+            assert any("contract.json: removed" in what for what in world.audit(1))
 
     def test_an_added_file(self, world: World, tmp_path: Path) -> None:
         (folder,) = world.settings.artifact_root.glob(f"{world.files_of(1)}/data")
         (folder / "model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
         try:
             assert "model.pkl: not in the manifest" in world.sync(store=tmp_path).reason
+            assert any("model.pkl: not in the manifest" in what for what in world.audit(1))
         finally:
             (folder / "model.pkl").unlink()
 
@@ -226,6 +254,7 @@ class TestFiles:
         weaker["gates"] = {stage: [{"gate": "parity"}] for stage in weaker["gates"]}
         with world.file_changed(f"{world.files_of(1)}/data/contract.json", json.dumps(weaker).encode()):
             assert "contract.json: edited" in world.sync(store=tmp_path).reason
+            assert any("contract.json: edited" in what for what in world.audit(1))
 
     def test_a_list_of_trusted_types_inside_the_artifact(self, world: World, other: int, tmp_path: Path) -> None:
         (path,) = world.settings.artifact_root.glob(f"{world.files_of(other)}/MLmodel")
@@ -416,8 +445,6 @@ class TestPeople:
             world.settings.trust_file.write_bytes(before)
 
     def test_an_expired_key_and_expired_evidence(self, world: World, tmp_path: Path) -> None:
-        import dataclasses
-
         fresh = dataclasses.replace(world.settings, store=tmp_path)
         later = now() + timedelta(days=3000)
         reason = lifecycle.sync(NAME, settings=fresh, now=later).reason
@@ -439,8 +466,6 @@ class TestPeople:
 
 
 def test_a_clock_that_was_set_back(world: World, tmp_path: Path) -> None:
-    import dataclasses
-
     settings = dataclasses.replace(world.settings, store=tmp_path)
     assert lifecycle.sync(NAME, settings=settings, now=now()).state == "installed"
     result = lifecycle.sync(NAME, settings=settings, now=now() - timedelta(hours=1))
