@@ -15,6 +15,9 @@ from mlflow.utils.uri import is_local_uri
 
 from nbkit.errors import NotInRegistryError, RegistryError
 
+# A package's files lie below this folder of its MLflow model; nbkit reads nothing else.
+DATA_FOLDER = "data"
+
 # A package holds a dozen files; a listing without end would fill the disk.
 _MOST_FILES = 10_000
 _DEEPEST = 32

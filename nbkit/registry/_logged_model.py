@@ -16,6 +16,7 @@ from mlflow.models.signature import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
 from nbkit.errors import PackageError
+from nbkit.registry._artifacts import DATA_FOLDER
 from nbkit.registry._runs import CLAIM_PREFIX
 from nbkit.registry._store import mlflow_version
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from nbkit.contract import Contract
     from nbkit.package import Package
 
-# The package's files lie below this folder of the MLflow model; nbkit reads nothing else.
-DATA_FOLDER = "data"
 # A name only: what joins package, evidence and trust lies above this package.
 _LOADER = "nbkit.lifecycle._pyfunc"
 _MODEL_TYPE = "nbkit package"

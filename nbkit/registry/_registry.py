@@ -7,9 +7,8 @@ import tempfile
 from pathlib import Path
 
 from nbkit.errors import NotInRegistryError, RegistryError
-from nbkit.registry._artifacts import Artifacts
+from nbkit.registry._artifacts import DATA_FOLDER, Artifacts
 from nbkit.registry._evidence_files import EvidenceFiles
-from nbkit.registry._logged_model import DATA_FOLDER
 from nbkit.registry._mlflow_errors import translated
 
 _MODEL_SOURCE = re.compile(r"models:/(m-[0-9a-f]{32})\Z")

@@ -14,7 +14,6 @@ from mlflow.store.entities import PagedList
 
 from nbkit.errors import NotInRegistryError, RegistryError
 from nbkit.registry._entries import VersionRecord
-from nbkit.registry._logged_model import log_package
 from nbkit.registry._mlflow_errors import ALREADY_THERE, translated
 from nbkit.registry._runs import Runs, moment
 from nbkit.registry._store import as_global_store
@@ -56,6 +55,9 @@ class Versions(Runs):
         PackageError
             The package has no requirements.
         """
+        # MLflow's description of models takes a third of a second to load; only who registers needs it.
+        from nbkit.registry._logged_model import log_package
+
         name = plain_name(package.contract.name)
         digests = {"nbkit.package_digest": package.digest, "nbkit.contract_digest": package.contract.digest}
         with translated(f"registering {name}"):
