@@ -61,16 +61,22 @@ class PlanColumn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Number:
+class Number:
+    """A number that takes steps to its columns."""
+
     name: str
+    places: tuple[int, ...]
     present: tuple[tuple[int, Callable[[float], float]], ...]
     # The cells of a missing value; None where the model refuses it.
     missing: tuple[tuple[int, float], ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Category:
+class Category:
+    """A category, as the table that it is."""
+
     name: str
+    places: tuple[int, ...]
     # Value → the cells that differ from the template row; None where the model refuses the value.
     cells: Mapping[str | None, tuple[tuple[int, float], ...] | None]
     unseen: tuple[tuple[int, float], ...] | None
@@ -106,7 +112,27 @@ class RowMaker:
         self._plain = tuple((name, places[name][0]) for name in plain)
         self._chains = tuple(self._number(name, places=ours) for name, ours in self._numbers if name not in plain)
 
-    def _number(self, name: str, *, places: list[int]) -> _Number:
+    @property
+    def template(self) -> tuple[float, ...]:
+        """The cells that no input changes, and those of values that were never seen."""
+        return tuple(self._template)
+
+    @property
+    def plain(self) -> tuple[tuple[str, int], ...]:
+        """Numbers that are a column as they are: name and place."""
+        return self._plain
+
+    @property
+    def chains(self) -> tuple[Number, ...]:
+        """The other numbers."""
+        return self._chains
+
+    @property
+    def categories(self) -> tuple[Category, ...]:
+        """The categories."""
+        return self._categories
+
+    def _number(self, name: str, *, places: list[int]) -> Number:
         functions = []
         for place in places:
             steps = list(self._columns[place].steps)
@@ -118,16 +144,18 @@ class RowMaker:
                     self._template[place] = cast("float", apply_one(steps, 0.0))
                     continue
             functions.append((place, function_of(steps)))
-        return _Number(name=name, present=tuple(functions), missing=self._cells(math.nan, places=places))
+        return Number(
+            name=name, places=tuple(places), present=tuple(functions), missing=self._cells(math.nan, places=places)
+        )
 
-    def _category(self, name: str, *, places: list[int]) -> _Category:
+    def _category(self, name: str, *, places: list[int]) -> Category:
         levels = sorted({level for place in places for level in _levels(self._columns[place].steps)})
         unseen = self._image(_UNSEEN, places=places)
         for place, value in zip(places, unseen or (), strict=False):
             self._template[place] = value
         table: dict[str | None, tuple[tuple[int, float], ...] | None] = {None: self._cells(None, places=places)}
         table |= {level: self._cells(level, places=places) for level in levels}
-        return _Category(name=name, cells=table, unseen=None if unseen is None else ())
+        return Category(name=name, places=tuple(places), cells=table, unseen=None if unseen is None else ())
 
     def _image(self, value: Scalar, *, places: list[int]) -> tuple[float, ...] | None:
         try:
@@ -208,7 +236,7 @@ class RowMaker:
             self._fill_category(matrix, category, values=categories(columns[category.name], name=category.name))
         return matrix
 
-    def _fill_category(self, matrix: NDArray[np.float64], category: _Category, *, values: list[str | None]) -> None:
+    def _fill_category(self, matrix: NDArray[np.float64], category: Category, *, values: list[str | None]) -> None:
         codes = {value: code for code, value in enumerate(dict.fromkeys(values))}
         rows = np.fromiter(map(codes.__getitem__, values), dtype=np.intp, count=len(values))
         for value, code in codes.items():
