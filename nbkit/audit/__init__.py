@@ -8,21 +8,27 @@ from __future__ import annotations
 
 from nbkit.audit._book import Place, is_address, shown
 from nbkit.audit._checkpoint import Checkpoint
+from nbkit.audit._committer import Committer
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
+from nbkit.audit._remote import AnyLedger, RemoteLedger
 from nbkit.audit._tree import Frontier, leaf_hash, node_hash, tree_root
 from nbkit.audit._trial import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, trial_summary
 from nbkit.audit._verify import LedgerReport, verify_ledger
+from nbkit.audit._writer import write_for
 
 __all__ = [
     "CANARY_DECISION",
     "CANARY_VERSION",
     "CHAMPION_DECISION",
+    "AnyLedger",
     "Checkpoint",
+    "Committer",
     "Frontier",
     "Ledger",
     "LedgerReport",
     "Place",
+    "RemoteLedger",
     "is_address",
     "leaf_hash",
     "node_hash",
@@ -32,4 +38,5 @@ __all__ = [
     "tree_root",
     "trial_summary",
     "verify_ledger",
+    "write_for",
 ]

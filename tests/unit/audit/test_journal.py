@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import Ledger, read_records, verify_ledger
+from nbkit.audit import _committer as committer_module
 from nbkit.audit import _journal as journal_module
-from nbkit.audit import _ledger as ledger_module
 from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._journal import JOURNALED_TWICE, Journal
 from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
@@ -30,9 +30,9 @@ class Outage:
     """Stands before a book and says no while it is on."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._append = ledger._book.append
+        self._append = ledger._committer._book.append
         self.on = True
-        ledger._book.append = self  # type: ignore[method-assign, assignment]
+        ledger._committer._book.append = self  # type: ignore[method-assign, assignment]
 
     def __call__(self, entries: list[Entry]) -> list[int | AuditError]:
         if self.on:
@@ -42,7 +42,7 @@ class Outage:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr(committer_module, "RETRY_SECONDS", 0.02)
 
 
 @pytest.fixture
@@ -113,11 +113,8 @@ def test_a_request_that_waits_is_not_recorded_twice(ledger: Ledger, make_record:
     post(ledger, make_record(1))
     (again,) = post(ledger, make_record(2, request_id="r-1"))
     assert isinstance(again, AlreadyRecordedError)
-    entries = [
-        ledger_module._Waiting(entry=entry_of(make_record(n, request_id="r-7")), ticket=n, tell=print, may_wait=True)
-        for n in (3, 4)
-    ]
-    first, second = ledger._set_aside(entries, AuditError("gone"))
+    entries = [committer_module.Post(entry=entry_of(make_record(n, request_id="r-7")), may_wait=True) for n in (3, 4)]
+    first, second = ledger._committer._set_aside(entries, AuditError("gone"))
     assert first == 0
     assert isinstance(second, AlreadyRecordedError)
 
@@ -140,7 +137,7 @@ def test_what_was_committed_unknown_to_the_writer_is_not_written_again(
 ) -> None:
     post(ledger, make_record(1))
     outage = Outage(ledger)
-    journal = ledger._journal
+    journal = ledger._committer._journal
     assert journal is not None
     journal.append([entry_of(make_record(1))])  # the commit was acknowledged to nobody
     post(ledger, make_record(2))
@@ -299,10 +296,10 @@ def test_only_what_the_database_says_is_an_error_of_the_ledger(ledger: Ledger, p
         def close(self) -> None:
             raise KeyError("again")
 
-    ledger._finder._reader = Broken()  # type: ignore[assignment]
+    ledger._committer._finder._reader = Broken()  # type: ignore[assignment]
     with pytest.raises(KeyError, match="a fault of ours"):
         ledger.find("loan-denial", "r-1")
-    ledger._finder.close()
+    ledger._committer._finder.close()
     path.unlink()
     with pytest.raises(AuditError, match="expected a ledger, got no such file"):
         ledger.find("loan-denial", "r-1")

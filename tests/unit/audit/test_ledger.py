@@ -278,7 +278,7 @@ def test_a_locked_file_fails_those_who_wait_and_nobody_later(
     ledger: Ledger, path: Path, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
-    ledger._book._disconnect()  # the next connection waits for a twentieth of a second only
+    ledger._committer._book._disconnect()  # the next connection waits for a twentieth of a second only
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(AuditError, match=r"cannot be written: database is locked \(SQLITE_BUSY\)"):
@@ -322,7 +322,7 @@ def test_a_failing_clock_fails_the_batch_and_not_the_writer(
 def test_more_than_the_disk_can_take_is_refused_at_once(
     ledger: Ledger, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbkit.audit._ledger._MOST_WAITING", 0)
+    monkeypatch.setattr("nbkit.audit._ledger.MOST_WAITING", 0)
     with pytest.raises(AuditError, match="the ledger is behind"):
         ledger.submit(make_record(1)).result(0)
 
@@ -330,7 +330,7 @@ def test_more_than_the_disk_can_take_is_refused_at_once(
 def test_commits_hold_a_bounded_number_of_records(
     ledger: Ledger, path: Path, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbkit.audit._ledger._MOST_IN_A_COMMIT", 2)
+    monkeypatch.setattr("nbkit.audit._ledger.MOST_IN_A_COMMIT", 2)
     futures = [ledger.submit(make_record(number)) for number in range(9)]
     assert [future.result(5) for future in futures] == list(range(1, 10))
     assert verify_ledger(path, public_key=key.public_key()).checkpoints >= 5
@@ -338,7 +338,7 @@ def test_commits_hold_a_bounded_number_of_records(
 
 def test_a_reader_that_cannot_read_says_so(ledger: Ledger) -> None:
     assert ledger.find("loan-denial", "r-1") is None
-    ledger._finder._reader.close()
+    ledger._committer._finder._reader.close()
     with pytest.raises(AuditError, match="the ledger cannot be read"):
         ledger.find("loan-denial", "r-1")
     assert ledger.find("loan-denial", "r-1") is None

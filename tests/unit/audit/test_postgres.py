@@ -79,7 +79,7 @@ def test_a_request_twice_in_one_commit_is_recorded_once(
 ) -> None:
     with Ledger.open(place, key=key, now=lambda: NOON) as ledger:
         entries = [_entry(make_record(1)), _entry(make_record(2, request_id="r-1")), _entry(make_record(3))]
-        first, again, other = ledger._book.append(entries)
+        first, again, other = ledger._committer._book.append(entries)
     assert (first, other) == (1, 2)
     assert isinstance(again, AlreadyRecordedError)
 
@@ -213,7 +213,7 @@ def test_a_turn_that_never_ends_fails_those_who_wait(
             ledger.submit(make_record(1)).result(5)
         other.rollback()
         assert ledger.submit(make_record(2)).result(5) == 1
-        ledger._book.close()
+        ledger._committer._book.close()
     assert ledger.checkpoint is not None
 
 

@@ -1,0 +1,183 @@
+"""What commits: the ledger, and where it cannot, the journal. Used by one thread."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Self, cast
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nbkit.audit._book import Book, Place, repeated
+from nbkit.audit._checkpoint import Checkpoint
+from nbkit.audit._entry import Entry
+from nbkit.audit._find import Finder
+from nbkit.audit._journal import Journal, renamed
+from nbkit.audit._sqlite import SqliteBook
+from nbkit.errors import AuditError
+from nbkit.records import AuditRecord
+
+_LOG = logging.getLogger("nbkit.audit")
+
+# One commit waits for the disk once, however many records it holds; beyond this the transaction itself takes as long.
+MOST_IN_A_COMMIT = 1024
+
+# More waiting than the disk takes in a few seconds: whoever comes now is better told to come again.
+MOST_WAITING = 16_384
+
+# How long the ledger is left alone after it failed, while records go into the journal.
+RETRY_SECONDS = 1.0
+
+# The place of a record that is durable here and not yet in the ledger.
+_IN_THE_JOURNAL = 0
+
+
+class Post(NamedTuple):
+    """A record that is handed over, and whether the journal is enough for it."""
+
+    entry: Entry
+    may_wait: bool
+
+
+def seal_key_of(key: Ed25519PrivateKey) -> bytes:
+    """Return the key of a ledger's seals and of its journals' digests."""
+    return hashlib.blake2b(b"nbkit ledger seal 1", key=key.private_bytes_raw(), digest_size=32).digest()
+
+
+def seal(data: bytes, *, key: bytes) -> str:
+    """Return a keyed digest (see `Ledger.seal`)."""
+    # Keyed BLAKE2 (RFC 7693): one microsecond, where OpenSSL's HMAC looks its hash up anew for 70.
+    return "blake2b:" + hashlib.blake2b(data, key=key, digest_size=32).hexdigest()
+
+
+class Committer:
+    """Writes batches, drains the journal, and finds what is there."""
+
+    def __init__(self, book: Book, *, finder: Finder, journal: Journal | None = None) -> None:
+        self._book = book
+        self._finder = finder
+        self._journal = journal
+        self._retry_at = 0.0
+
+    @classmethod
+    def open(
+        cls, place: Place, *, key: Ed25519PrivateKey, now: Callable[[], datetime], journal: Path | None = None
+    ) -> Self:
+        """Open a ledger for writing, or begin it (see `Ledger.open`)."""
+        book: Book
+        if isinstance(place, str):
+            from nbkit.audit._postgres import PostgresBook
+
+            book = PostgresBook(place, key=key, now=now)
+        else:
+            book = SqliteBook(place, key=key, now=now)
+        try:
+            waits = Journal(journal, key=seal_key_of(key)) if journal is not None else None
+        except AuditError:
+            book.close()
+            raise
+        return cls(book, finder=Finder(place), journal=waits)
+
+    @property
+    def journaled(self) -> int:
+        """How many records wait in the journal for the ledger."""
+        return len(self._journal) if self._journal is not None else 0
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds until the journal should be drained again; None while nothing waits in it."""
+        return RETRY_SECONDS if self.journaled else None
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The last signed checkpoint; None while the ledger is empty."""
+        return self._book.checkpoint
+
+    def commit(self, batch: Sequence[Post]) -> list[int | AuditError]:
+        """Write records; each is durable when this returns, or has a reason why not."""
+        if self.journaled:
+            # The order of records is that of their answers: nothing overtakes the journal.
+            return self._set_aside(batch, AuditError("the ledger takes what waits in the journal first"))
+        try:
+            return self._append([post.entry for post in batch])
+        except AuditError as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            return self._set_aside(batch, error)
+
+    def drain(self, *, at_once: bool = False) -> None:
+        """Bring what waits in the journal into the ledger, if it is time to try."""
+        if self.journaled and (at_once or time.monotonic() >= self._retry_at):
+            self._drain_journal()
+
+    def find(self, model: str, request_id: str) -> AuditRecord | None:
+        """Return the record of a request."""
+        return (self._journal and self._journal.find(model, request_id)) or self._finder.find(model, request_id)
+
+    def read(self, record_id: str) -> AuditRecord | None:
+        """Return a record by its own id."""
+        return (self._journal and self._journal.read(record_id)) or self._finder.read(record_id)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._book.close()
+        if self._journal is not None:
+            self._journal.close()
+        self._finder.close()
+
+    def _append(self, entries: Sequence[Entry]) -> list[int | AuditError]:
+        try:
+            return self._book.append(entries)
+        except AuditError:
+            raise
+        except Exception as error:
+            _LOG.exception("the ledger's writer failed")
+            raise AuditError(f"the ledger's writer failed: {type(error).__name__}: {error}") from error
+
+    def _set_aside(self, batch: Sequence[Post], error: AuditError) -> list[int | AuditError]:
+        """Put those into the journal that may wait there; the others hear why they cannot be recorded."""
+        places: list[int | AuditError] = [error] * len(batch)
+        journal = self._journal
+        if journal is None:
+            return places
+        aside: dict[tuple[str, str], int] = {}
+        for number, waiting in enumerate(batch):
+            request = (waiting.entry.model, waiting.entry.request_id)
+            if waiting.may_wait and (request in aside or journal.find(*request) is not None):
+                places[number] = repeated(waiting.entry)
+            elif waiting.may_wait:
+                aside[request] = number
+        if aside:
+            begins = not len(journal)
+            try:
+                journal.append([batch[number].entry for number in aside.values()])
+            except AuditError as failed:
+                problem = AuditError(f"{error}; and the journal: {failed}")
+                return [problem if number in aside.values() else place for number, place in enumerate(places)]
+            for number in aside.values():
+                places[number] = _IN_THE_JOURNAL
+            if begins:
+                _LOG.warning("records go into the journal", extra={"fields": {"cause": str(error)}})
+        return places
+
+    def _drain_journal(self) -> None:
+        journal = cast("Journal", self._journal)
+        drained = 0
+        try:
+            while entries := journal.waiting(MOST_IN_A_COMMIT):
+                places = self._append(entries)
+                twice = [entry for entry, place in zip(entries, places, strict=True) if isinstance(place, AuditError)]
+                # What is there word for word was committed before this process knew; other words were answered too.
+                others = [entry for entry in twice if self._finder.body(entry.id) != entry.body]
+                if others:
+                    self._append([renamed(entry) for entry in others])
+                journal.drained(entries)
+                drained += len(entries)
+        except AuditError as error:
+            self._retry_at = time.monotonic() + RETRY_SECONDS
+            _LOG.warning("the journal still waits", extra={"fields": {"records": len(journal), "cause": str(error)}})
+        if drained:
+            _LOG.info("journal drained", extra={"fields": {"records": drained, "left": len(journal)}})
