@@ -186,7 +186,7 @@ def _claim(path: Path) -> tuple[Path, int]:
 
 def _lock(path: Path) -> int | None:
     """Hold a journal for this process; None where another holds it."""
-    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nbkit.serve._access import SCOPES, AccessFile, ApiKey
-    from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement, decide, fallback_decision
+    from nbkit.serve._decide import REASONS_FOLLOW, Judge, Judgement
     from nbkit.serve._explain import explanation_of
-    from nbkit.serve._replay import replay_decision
+    from nbkit.serve._replay import decide, fallback_decision, replay_decision
     from nbkit.serve._rules import Rules, Ruling, check_rules
     from nbkit.serve._shadow import shadow_decision
     from nbkit.serve._store import Installed, PackageStore
@@ -48,9 +48,9 @@ __all__ = [
 
 _HOMES = {
     "_access": ("SCOPES", "AccessFile", "ApiKey"),
-    "_decide": ("REASONS_FOLLOW", "Judge", "Judgement", "decide", "fallback_decision"),
+    "_decide": ("REASONS_FOLLOW", "Judge", "Judgement"),
     "_explain": ("explanation_of",),
-    "_replay": ("replay_decision",),
+    "_replay": ("decide", "fallback_decision", "replay_decision"),
     "_rules": ("Rules", "Ruling", "check_rules"),
     "_shadow": ("shadow_decision",),
     "_store": ("Installed", "PackageStore"),

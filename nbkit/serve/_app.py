@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from nbkit.serve._http import (
     ARRIVED,
     BODY_LIMIT,
+    REPLY,
     Call,
     GoneError,
     Handler,
@@ -27,7 +28,7 @@ from nbkit.serve._http import (
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._turn import ANYONE, Caller
 
-__all__ = ["App", "Endpoint", "Face", "Guard"]
+__all__ = ["App", "Endpoint", "Face", "Guard", "check_head", "traced"]
 
 _LOG = logging.getLogger("nbkit.serve")
 
@@ -131,12 +132,14 @@ class App:
         except GoneError:
             return
         except Exception as error:  # noqa: BLE001 - a request ends here; its inputs must not reach a log or the caller
-            reply = self._broken(scope["path"], error)
-        await respond(send, reply)
+            reply = self.broken(scope["path"], error)
+        whole = scope.get(REPLY)
+        if whole is None or not whole(reply):
+            await respond(send, reply)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Reply:
         path, method = scope["path"], scope["method"]
-        endpoint = self._find(path)
+        endpoint = self.find(path)
         if method not in endpoint.methods:
             expected = " or ".join(endpoint.methods)
             raise RefusedError(405, "method_not_allowed", f"method: expected {expected}, got {method}")
@@ -145,24 +148,51 @@ class App:
         if endpoint.scope:
             call.caller = self._guard(call, endpoint)
         if endpoint.kinds and method == "POST":
-            _check_head(headers, endpoint)
+            check_head(headers, endpoint)
             call.body = await read_body(receive, limit=endpoint.limit, whole=ARRIVED in scope)
         call.arrived = scope.get(ARRIVED) or time.perf_counter()
         reply = await endpoint.handler(call)
-        if call.caller.trace:
-            # The same trace, and this call as the parent of whatever follows.
-            span = secrets.token_hex(8)
-            reply.headers.append((b"traceparent", f"00-{call.caller.trace}-{span}-01".encode()))
-        return reply
+        return traced(reply, call.caller) if call.caller.trace else reply
 
-    def _find(self, path: str) -> Endpoint:
+    def find(self, path: str) -> Endpoint:
+        """Return what answers at a path.
+
+        Parameters
+        ----------
+        path : str
+            Of a request.
+
+        Returns
+        -------
+        Endpoint
+            Of the first face that knows it.
+
+        Raises
+        ------
+        RefusedError
+            404: none does.
+        """
         for face in self._faces:
             endpoint = face.find(path)
             if endpoint is not None:
                 return endpoint
         raise RefusedError(404, "not_found", "no such path; see /openapi.json or docs/reference/service.md")
 
-    def _broken(self, path: str, error: Exception) -> Reply:
+    def broken(self, path: str, error: Exception) -> Reply:
+        """Make the reply of a request that nbkit itself failed on, and log it.
+
+        Parameters
+        ----------
+        path : str
+            Of the request.
+        error : Exception
+            Whose text may quote an input, so only its kind is told.
+
+        Returns
+        -------
+        Reply
+            500.
+        """
         kind = type(error).__name__
         _LOG.error("request failed", extra={"fields": {"path": path, "error": kind}})
         self._metrics.count("answers", label="status", value="500")
@@ -181,8 +211,41 @@ class App:
                 return
 
 
-def _check_head(headers: dict[bytes, bytes], endpoint: Endpoint) -> None:
-    """Refuse by the head alone what need not be read."""
+def traced(reply: Reply, caller: Caller) -> Reply:
+    """Return a reply that is part of the caller's trace.
+
+    Parameters
+    ----------
+    reply : Reply
+        Changed in place.
+    caller : Caller
+        With a trace.
+
+    Returns
+    -------
+    Reply
+        The same trace, and this call as the parent of whatever follows.
+    """
+    span = secrets.token_hex(8)
+    reply.headers.append((b"traceparent", f"00-{caller.trace}-{span}-01".encode()))
+    return reply
+
+
+def check_head(headers: Mapping[bytes, bytes], endpoint: Endpoint) -> None:
+    """Refuse by the head alone what need not be read.
+
+    Parameters
+    ----------
+    headers : mapping of bytes to bytes
+        Names in lower case.
+    endpoint : Endpoint
+        That is asked.
+
+    Raises
+    ------
+    RefusedError
+        413 or 415.
+    """
     kind = headers.get(b"content-type", b"")
     if kind not in endpoint.kinds and kind.split(b";")[0].strip().lower() not in endpoint.kinds:
         expected = " or ".join(sorted(kind.decode() for kind in endpoint.kinds))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -14,10 +16,13 @@ from nbkit.package import Contributions, Package, ReasonBook, ReasonCode, princi
 from nbkit.records import Decision
 from nbkit.serve._rules import Row, Rules, Ruling
 
-__all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed", "decide", "fallback_decision"]
+__all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed"]
 
 # What stands in ``reasons_missing`` when they were not ready in time and can be asked for afterwards.
 REASONS_FOLLOW = "to follow"
+
+# Reasons that take longer are for a thread of their own: hundreds of deep trees.
+_AT_ONCE_SECONDS = 0.002
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -97,6 +102,7 @@ class Judge:
             self._unexplained = self._unexplained or "the model is not compiled, so its contributions are not exact"
         self._package = package
         self._preparing = threading.Lock()
+        self._quickest = math.inf  # seconds that reasons have taken
 
     def prepare(self) -> None:
         """Lay out the model for its reasons: seconds for hundreds of trees, so readiness does not wait for it."""
@@ -219,8 +225,10 @@ class Judge:
 
     @property
     def explains_at_once(self) -> bool:
-        """Whether reasons cost microseconds (a dot product) or nothing (there are none), not a millisecond (trees)."""
-        return bool(self._unexplained) or self._package.plan is None or self._package.plan.linear
+        """Whether reasons cost less than handing them to a thread, which takes the interpreter from everybody else."""
+        if bool(self._unexplained) or self._package.plan is None or self._package.plan.linear:
+            return True
+        return self._quickest <= _AT_ONCE_SECONDS
 
     def reasons(self, row: Row, special: Mapping[str, str]) -> Reasons:
         """Return the model's principal reasons against a row.
@@ -240,10 +248,12 @@ class Judge:
         self.prepare()
         if self._contributions is None or self._book is None:
             return (), self._unexplained
+        begun = time.perf_counter()
         try:
             reasons = principal_reasons(self._contributions.explain(row), row, self._book, special=special)
         except NbkitError as error:
             return (), f"{type(error).__name__}: {error}"
+        self._quickest = min(self._quickest, time.perf_counter() - begun)
         return reasons, "" if reasons else "no input of which a text is true pushed the score up"
 
     def conclude(self, weighed: Weighed, *, reasons: Reasons = ((), ""), follow: bool = False) -> Judgement:
@@ -346,53 +356,3 @@ def _reasoned(decision: Decision, *, texts: Mapping[str, str] | None = None, mis
         )
         missing = f"{missing}; referred instead of declined"
     return Judgement(decision=decision, texts=texts or {}, reasons_missing=missing)
-
-
-def decide(package: Package, row: Row, *, rules: Rules) -> Decision:
-    """Decide one row: rules before, score, thresholds, rules after, reasons where adverse.
-
-    Parameters
-    ----------
-    package : Package
-        Verified.
-    row : mapping
-        As ``RowCheck.check`` returns it, or the inputs of an audit record.
-    rules : Rules
-        Those of the package.
-
-    Returns
-    -------
-    Decision
-        The same for the same package and row, whenever it is asked.
-
-    Raises
-    ------
-    PackageError
-        The score is not a probability.
-    RuleError
-        The rules failed.
-    """
-    judge = Judge(package, rules=rules)
-    early = judge.before(row)
-    return (early or judge.after(row, package.score(row))).decision
-
-
-def fallback_decision(package: Package, row: Row, *, rules: Rules) -> Decision | None:
-    """Answer one row without the model, by the contract's fallback chain.
-
-    Parameters
-    ----------
-    package : Package
-        Verified; only its contract is used.
-    row : mapping
-        As ``RowCheck.check`` returns it.
-    rules : Rules
-        Those of the package.
-
-    Returns
-    -------
-    Decision or None
-        None when the chain says: ask again later.
-    """
-    judgement = Judge(package, rules=rules).fallback(row)
-    return judgement.decision if judgement else None

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from nbkit.serve._connection import PatientProtocol
+from nbkit.serve._express import Express
 from nbkit.serve._metrics import Metrics
 
 __all__ = ["Gate", "gated_protocol"]
@@ -109,9 +110,10 @@ class Gate:
 class _GatedProtocol(PatientProtocol):
     """Asks the gate before a request is parsed."""
 
-    def __init__(self, *, gate: Gate, **given: Any) -> None:
+    def __init__(self, *, gate: Gate, express: Express | None = None, **given: Any) -> None:
         super().__init__(**given)
         self._gate = gate
+        self.express = express
         self._entered: float | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -141,23 +143,31 @@ class _GatedProtocol(PatientProtocol):
         """Whether these bytes are one whole request on a connection where nothing else is going on."""
         head, found, body = data.partition(b"\r\n\r\n")
         at = head.lower().find(b"\r\ncontent-length:")
-        if not found or at < 0 or self._in_head or (self.cycle is not None and not self.cycle.response_complete):
+        if (
+            not found
+            or at < 0
+            or self._in_head
+            or self._unsent
+            or (self.cycle is not None and not self.cycle.response_complete)
+        ):
             return False
         length = head[at + 17 :].split(b"\r\n", 1)[0].strip()
         return length.isdigit() and int(length) == len(body) and b"close" not in head
 
 
-def gated_protocol(gate: Gate) -> Callable[..., _GatedProtocol]:
+def gated_protocol(gate: Gate, *, express: Express | None = None) -> Callable[..., _GatedProtocol]:
     """Return what makes the server's connections.
 
     Parameters
     ----------
     gate : Gate
         Of this worker.
+    express : Express, optional
+        Takes the decisions.
 
     Returns
     -------
     callable
         For uvicorn's ``http``.
     """
-    return partial(_GatedProtocol, gate=gate)
+    return partial(_GatedProtocol, gate=gate, express=express)

@@ -15,6 +15,7 @@ __all__ = [
     "ARRIVED",
     "BODY_LIMIT",
     "JSON",
+    "REPLY",
     "Call",
     "GoneError",
     "Handler",
@@ -24,6 +25,7 @@ __all__ = [
     "read_body",
     "refusal_reply",
     "respond",
+    "too_large",
 ]
 
 # A row of a hundred inputs takes 4 KiB.
@@ -40,6 +42,9 @@ JSON = b"application/json"
 
 # Key of a scope: when the server had read the last byte, on the clock of ``time.perf_counter``.
 ARRIVED = "nbkit.arrived"
+
+# Key of a scope: takes a `Reply` whole, or returns False where only ``send`` can.
+REPLY = "nbkit.reply"
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -235,9 +240,25 @@ async def _read_all(receive: Receive, *, limit: int) -> bytes:
         got = bytes(message.get("body", b""))
         body = body + got if body else got
         if len(body) > limit:
-            raise RefusedError(413, "too_large", f"body: expected at most {limit} bytes")
+            raise too_large(limit)
         if not message.get("more_body"):
             return body
+
+
+def too_large(limit: int) -> RefusedError:
+    """Return the refusal of a body.
+
+    Parameters
+    ----------
+    limit : int
+        Bytes that it may have.
+
+    Returns
+    -------
+    RefusedError
+        413.
+    """
+    return RefusedError(413, "too_large", f"body: expected at most {limit} bytes")
 
 
 async def respond(send: Send, reply: Reply) -> None:

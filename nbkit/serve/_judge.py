@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 
 from nbkit.errors import ContractViolationError
 from nbkit.serve._active import Active
@@ -11,13 +13,16 @@ from nbkit.serve._decide import Judgement, Row, Weighed
 from nbkit.serve._explain import Explainer
 from nbkit.serve._turn import TryAgainError, Turn
 
-__all__ = ["judge_turn"]
+__all__ = ["judge_at_once", "judge_turn"]
 
 _LOG = logging.getLogger("nbkit.serve")
 
 # The rest of the deadline belongs to the reasons, the fallback and the disk.
 _MODEL_SHARE = 0.8
 _REASONS_SHARE = 0.85
+
+# Reasons in one turn of the loop; more are for the thread, or everybody else would wait for them.
+_MOST_AT_ONCE = 4
 
 # A row that comes behind one that has waited so long would be late.
 _MOST_AGE_SHARE = 0.5
@@ -27,7 +32,53 @@ class _LeftAloneError(Exception):
     """The breaker is open."""
 
 
-async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, str]:
+def judge_at_once(turns: Sequence[Turn]) -> list[Judgement | Weighed | None]:
+    """Decide what needs neither a thread nor the fallback chain; rows of one version are one call of its model.
+
+    Parameters
+    ----------
+    turns : sequence of Turn
+        Routed.
+
+    Returns
+    -------
+    list
+        For each a judgement; or what was weighed, where its reasons take a thread; or None where `judge_turn` has to do
+        it all, because there is no plan, the breaker is not closed, or something failed.
+    """
+    told: list[Judgement | Weighed | None] = [None] * len(turns)
+    explains = _MOST_AT_ONCE
+    scored: dict[int, list[int]] = {}
+    for place, turn in enumerate(turns):
+        active = turn.active
+        if active.batcher is None and active.breaker.state == "closed":
+            with suppress(Exception):
+                told[place] = active.judge.before(turn.request.row, special=turn.request.special)
+                if told[place] is None:
+                    scored.setdefault(id(active), []).append(place)
+    for places in scored.values():
+        with suppress(Exception):
+            scores = turns[places[0]].active.package.score_rows([turns[place].request.row for place in places])
+            for place, score in zip(places, scores, strict=True):
+                with suppress(Exception):
+                    told[place] = said = _weighed_at_once(turns[place], score, explains=explains > 0)
+                    explains -= isinstance(said, Judgement) and bool(said.decision.reasons)
+    return told
+
+
+def _weighed_at_once(turn: Turn, score: float, *, explains: bool) -> Judgement | Weighed:
+    judge, request = turn.active.judge, turn.request
+    judge.check_score(score)
+    weighed = judge.weigh(request.row, score, special=request.special)
+    turn.active.breaker.succeeded()
+    if not weighed.adverse:
+        return judge.conclude(weighed)
+    if explains and judge.explains_at_once:
+        return judge.conclude(weighed, reasons=judge.reasons(request.row, request.special))
+    return weighed
+
+
+async def judge_turn(turn: Turn, *, explainer: Explainer, weighed: Weighed | None = None) -> tuple[Judgement, str]:
     """Decide by rules and model, or by the fallback chain.
 
     Parameters
@@ -36,6 +87,8 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
         Routed.
     explainer : Explainer
         Gives reasons off the event loop.
+    weighed : Weighed, optional
+        From `judge_at_once`: only its reasons are wanted.
 
     Returns
     -------
@@ -51,11 +104,12 @@ async def judge_turn(turn: Turn, *, explainer: Explainer) -> tuple[Judgement, st
     """
     judge, row = turn.active.judge, turn.request.row
     try:
-        early = judge.before(row, special=turn.request.special)
-        if early is not None:
-            return early, ""
-        score = await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE))
-        weighed = judge.weigh(row, score, special=turn.request.special)
+        if weighed is None:
+            early = judge.before(row, special=turn.request.special)
+            if early is not None:
+                return early, ""
+            score = await _score(turn.active, row, seconds=turn.left(share=_MODEL_SHARE))
+            weighed = judge.weigh(row, score, special=turn.request.special)
         return await _told(turn, weighed, explainer=explainer), ""
     except (LateError, _LeftAloneError, OverloadedError) as error:
         cause = _CAUSES[type(error)]

@@ -12,9 +12,25 @@ from nbkit.serve._http import JSON, Call, RefusedError, Reply, json_reply
 from nbkit.serve._record import answer_of
 from nbkit.serve._service import Service
 
-__all__ = ["NativeFace"]
+__all__ = ["NativeFace", "decisions_path"]
 
 _JSON_BODY = frozenset({JSON})
+
+
+def decisions_path(name: str) -> str:
+    """Return where a model is asked for decisions.
+
+    Parameters
+    ----------
+    name : str
+        The registered model.
+
+    Returns
+    -------
+    str
+        Path.
+    """
+    return f"/v1/models/{name}/decisions"
 
 
 class NativeFace:
@@ -33,7 +49,7 @@ class NativeFace:
         self._warning = warning
         seen = ("GET", "HEAD")
         self._endpoints = {
-            f"/v1/models/{service.name}/decisions": Endpoint(
+            decisions_path(service.name): Endpoint(
                 self._decisions, methods=("POST", "GET"), scope="decide", kinds=_JSON_BODY
             ),
             "/healthz": Endpoint(self._live, methods=seen),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from nbkit.audit import Ledger
+from nbkit.audit import AnyLedger
 from nbkit.records import AuditRecord
 from nbkit.review import TICKET_DUE, ticket_id
 from nbkit.serve._decide import Judgement
@@ -21,7 +21,7 @@ SPECIAL = "special."
 
 
 def record_of_turn(
-    turn: Turn, judgement: Judgement, *, cause: str, seal: str, ledger: Ledger, decided: datetime
+    turn: Turn, judgement: Judgement, *, cause: str, seal: str, ledger: AnyLedger, decided: datetime
 ) -> AuditRecord:
     """Put together what is kept of a decision.
 
@@ -35,7 +35,7 @@ def record_of_turn(
         Why the model did not decide; empty when it did.
     seal : str
         Keyed digest of subject and row.
-    ledger : Ledger
+    ledger : Ledger or RemoteLedger
         Whose key makes a pseudonym of the subject.
     decided : datetime
         Aware, UTC.

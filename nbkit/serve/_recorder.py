@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import cast
 
-from nbkit.audit import Ledger
+from nbkit.audit import AnyLedger
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._turn import TryAgainError
 
-__all__ = ["Recorder"]
+__all__ = ["Heard", "Recorder", "resolving"]
 
 _Place = int | AuditError
-_Waiting = asyncio.Future[int]
+
+# Records that go to the writer together: it commits these while the next are decided.
+_MOST_TOGETHER = 8
+
+# Hears that a record is durable (None), or why not.
+Heard = Callable[[AuditError | TryAgainError | None], None]
 
 
 class Recorder:
@@ -25,20 +30,22 @@ class Recorder:
 
     Parameters
     ----------
-    ledger : Ledger
+    ledger : Ledger or RemoteLedger
         Where they go.
     metrics : Metrics, optional
         Times every commit.
     """
 
-    def __init__(self, ledger: Ledger, *, metrics: Metrics | None = None) -> None:
+    def __init__(self, ledger: AnyLedger, *, metrics: Metrics | None = None) -> None:
         self._ledger = ledger
         self._metrics = metrics
         self._since = 0.0
         self._waiting = 0
         self._posts: list[tuple[AuditRecord, object, bool]] = []
-        # When each is late, and what to say then. One timer stands for the earliest of all.
-        self._due: dict[_Waiting, tuple[float, str]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._count = 0
+        # When each is late, who hears of it, and what to say then. One timer stands for the earliest of all.
+        self._due: dict[int, tuple[float, Heard, str]] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
 
@@ -47,71 +54,65 @@ class Recorder:
         """Seconds since the disk last took a record, while some wait; 0 when none does."""
         return time.perf_counter() - self._since if self._waiting else 0.0
 
-    async def write(self, record: AuditRecord, *, seconds: float, late: str, may_wait: bool = False) -> None:
-        """Return when the record is on the disk.
+    def post(self, record: AuditRecord, *, heard: Heard, seconds: float, late: str, may_wait: bool = False) -> None:
+        """Hand over a record.
 
         Parameters
         ----------
         record : AuditRecord
             What was decided.
+        heard : callable
+            Called once on the loop: with None when the record is on the disk; with a `TryAgainError` when it is late,
+            and may still become durable; with an `AuditError` when it cannot be written, or its request has a record.
         seconds : float
             How long to wait.
         late : str
-            What to say when that was not enough; the record may still become durable.
+            What to say when that was not enough.
         may_wait : bool
             Whether the local journal is enough while the ledger cannot take it.
-
-        Raises
-        ------
-        TryAgainError
-            It is late.
-        AuditError
-            It cannot be written.
-        AlreadyRecordedError
-            Its request has a record.
         """
-        loop = asyncio.get_running_loop()
-        future: _Waiting = loop.create_future()
         now = time.perf_counter()
         if not self._waiting:
             self._since = now
         self._waiting += 1
         if not self._posts:
             # What is decided in this turn of the loop is handed over at its end.
-            loop.call_soon(self._hand_over)
-        self._posts.append((record, future, may_wait))
+            self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._hand_over)
+        self._count += 1
+        self._posts.append((record, self._count, may_wait))
+        if len(self._posts) >= _MOST_TOGETHER:
+            self._hand_over()
         due = now + max(seconds, 0.0)
-        self._due[future] = (due, late)
+        self._due[self._count] = (due, heard, late)
         if self._alarm is None or due < self._alarm_at:
             self._set_alarm(due, now=now)
-        try:
-            await future
-        finally:
-            self._due.pop(future, None)
 
     def _hand_over(self) -> None:
+        if not self._posts:
+            return
         posts, self._posts = self._posts, []
         self._ledger.post_all(posts, tell=self._tell)
 
     def _tell(self, outcomes: Sequence[tuple[object, _Place]]) -> None:
-        """On the ledger's thread: wake the loop once for the whole commit."""
-        told = cast("Sequence[tuple[_Waiting, _Place]]", outcomes)
+        """On the loop, or on the ledger's thread: then wake the loop, once for the whole commit."""
+        loop = cast("asyncio.AbstractEventLoop", self._loop)
+        if asyncio._get_running_loop() is loop:
+            self._settle(outcomes)
+            return
         with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            told[0][0].get_loop().call_soon_threadsafe(self._settle, told)
+            loop.call_soon_threadsafe(self._settle, outcomes)
 
-    def _settle(self, outcomes: Sequence[tuple[_Waiting, _Place]]) -> None:
+    def _settle(self, outcomes: Sequence[tuple[object, _Place]]) -> None:
         self._waiting -= len(outcomes)
         moment = time.perf_counter()
         if self._metrics is not None:
             self._metrics.observe("audit_commit_seconds", moment - self._since)
         self._since = moment
-        for future, place in outcomes:
-            if future.done():
-                continue  # whoever asked has gone; the record stays
-            if isinstance(place, AuditError):
-                future.set_exception(place)
-            else:
-                future.set_result(place)
+        for ticket, place in outcomes:
+            waiting = self._due.pop(cast("int", ticket), None)
+            if waiting is not None:  # or else it was late, and whoever asked has heard so
+                waiting[1](place if isinstance(place, AuditError) else None)
 
     def _set_alarm(self, due: float, *, now: float) -> None:
         if self._alarm is not None:
@@ -123,9 +124,34 @@ class Recorder:
         """Let go of those who are late, and set the alarm for the next."""
         self._alarm = None
         now = time.perf_counter()
-        for future, (due, late) in self._due.items():
-            if due <= now and not future.done():
-                future.set_exception(TryAgainError(late))
-        waiting = [due for future, (due, _) in self._due.items() if not future.done()]
-        if waiting:
-            self._set_alarm(min(waiting), now=now)
+        for ticket, (due, heard, late) in list(self._due.items()):
+            if due <= now:
+                del self._due[ticket]
+                heard(TryAgainError(late))
+        if self._due:
+            self._set_alarm(min(due for due, _, _ in self._due.values()), now=now)
+
+
+def resolving(future: asyncio.Future[None]) -> Heard:
+    """Return what resolves a future that waits for a record.
+
+    Parameters
+    ----------
+    future : Future
+        Of the running loop.
+
+    Returns
+    -------
+    callable
+        For `Recorder.post`.
+    """
+
+    def heard(problem: AuditError | TryAgainError | None) -> None:
+        if future.done():
+            return  # whoever asked has gone; the record stays
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(problem)
+
+    return heard

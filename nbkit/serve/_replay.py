@@ -7,12 +7,13 @@ from dataclasses import replace
 from nbkit.contract import RowCheck
 from nbkit.package import Package
 from nbkit.records import AuditRecord, Decision
-from nbkit.serve._decide import REASONS_FOLLOW, Judge
+from nbkit.serve._decide import REASONS_FOLLOW, Judge, Row
 from nbkit.serve._explain import row_of, special_of
 from nbkit.serve._record import REASONS_MISSING
+from nbkit.serve._rules import Rules
 from nbkit.serve._shadow import shadow_decision
 
-__all__ = ["replay_decision"]
+__all__ = ["decide", "fallback_decision", "replay_decision"]
 
 
 def replay_decision(package: Package, record: AuditRecord, *, inputs_of: AuditRecord | None = None) -> Decision:
@@ -55,3 +56,53 @@ def replay_decision(package: Package, record: AuditRecord, *, inputs_of: AuditRe
     decided = judge.conclude(judge.weigh(row, score), follow=True).decision
     told = [reason.code for reason in judge.reasons(row, special)[0] if reason.code not in decided.reasons]
     return replace(decided, reasons=(*decided.reasons, *told))
+
+
+def decide(package: Package, row: Row, *, rules: Rules) -> Decision:
+    """Decide one row: rules before, score, thresholds, rules after, reasons where adverse.
+
+    Parameters
+    ----------
+    package : Package
+        Verified.
+    row : mapping
+        As ``RowCheck.check`` returns it, or the inputs of an audit record.
+    rules : Rules
+        Those of the package.
+
+    Returns
+    -------
+    Decision
+        The same for the same package and row, whenever it is asked.
+
+    Raises
+    ------
+    PackageError
+        The score is not a probability.
+    RuleError
+        The rules failed.
+    """
+    judge = Judge(package, rules=rules)
+    early = judge.before(row)
+    return (early or judge.after(row, package.score(row))).decision
+
+
+def fallback_decision(package: Package, row: Row, *, rules: Rules) -> Decision | None:
+    """Answer one row without the model, by the contract's fallback chain.
+
+    Parameters
+    ----------
+    package : Package
+        Verified; only its contract is used.
+    row : mapping
+        As ``RowCheck.check`` returns it.
+    rules : Rules
+        Those of the package.
+
+    Returns
+    -------
+    Decision or None
+        None when the chain says: ask again later.
+    """
+    judgement = Judge(package, rules=rules).fallback(row)
+    return judgement.decision if judgement else None

@@ -86,11 +86,14 @@ def read_request(body: bytes, *, rows: RowCheck) -> DecisionRequest:
     if _may_repeat(body):
         _refuse_repeated(body)
     check_ids(read.request_id, read.subject)
-    inputs = _decode_inputs(bytes(read.inputs), rows=rows)
+    body = bytes(read.inputs)
+    request_id, subject = read.request_id or "", read.subject or ""
+    plain = rows.read_plain(body)
+    if plain is not None:
+        return DecisionRequest(request_id=request_id, subject=subject, row=plain)
+    inputs = _decode_inputs(body, rows=rows)
     row = rows.check(inputs)
-    return DecisionRequest(
-        request_id=read.request_id or "", subject=read.subject or "", row=row, special=rows.special(inputs)
-    )
+    return DecisionRequest(request_id=request_id, subject=subject, row=row, special=rows.special(inputs))
 
 
 def check_ids(request_id: str | None, subject: str | None) -> None:

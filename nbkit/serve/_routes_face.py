@@ -12,6 +12,7 @@ from nbkit.route import RouteTable
 from nbkit.serve._answer import refusal_of
 from nbkit.serve._app import Endpoint
 from nbkit.serve._http import JSON, Call, Reply, json_reply
+from nbkit.serve._native import decisions_path
 from nbkit.serve._record import answer_of
 from nbkit.serve._service import Service
 from nbkit.serve._trials import ROUTED_BY
@@ -39,7 +40,7 @@ class ModelFace:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._path = f"/v1/models/{service.name}/decisions"
+        self._path = decisions_path(service.name)
         self._endpoint = Endpoint(self._decide, methods=("POST",), scope="decide", kinds=_BODY)
 
     def find(self, path: str) -> Endpoint | None:

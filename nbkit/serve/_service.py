@@ -9,27 +9,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import msgspec
-
-from nbkit.audit import Ledger
+from nbkit.audit import AnyLedger
 from nbkit.errors import AuditError, NbkitError
 from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve._active import Active
 from nbkit.serve._answer import Answer, refusal_of
 from nbkit.serve._batch import OverloadedError
+from nbkit.serve._decide import Judgement, Weighed
 from nbkit.serve._explain import Explainer, explanation_of
 from nbkit.serve._judge import judge_turn
 from nbkit.serve._metrics import Metrics
-from nbkit.serve._record import answer_of, record_of_turn, same_request
-from nbkit.serve._recorder import Recorder
+from nbkit.serve._once import Once
+from nbkit.serve._record import answer_of, record_of_turn
+from nbkit.serve._recorder import Heard, Recorder, resolving
 from nbkit.serve._request import DecisionRequest, read_request
 from nbkit.serve._turn import ANYONE, Caller, Choice, Follower, Marker, Router, TryAgainError, Turn
 
 __all__ = ["Service"]
 
 _LOG = logging.getLogger("nbkit.serve")
-_ENCODER = msgspec.json.Encoder(order="sorted")
 
 # Who has waited so long before anything was done for him would be late: he is told so while that is still cheap.
 _MOST_AGE_SHARE = 0.5
@@ -48,7 +47,7 @@ class Service:
     ----------
     name : str
         The registered model.
-    ledger : Ledger
+    ledger : Ledger or RemoteLedger
         Where every answer is recorded before it is given.
     now : callable
         The clock: aware, UTC.
@@ -70,10 +69,12 @@ class Service:
         The process is stopping: not ready, but what comes is still answered.
     explainer : Explainer
         Gives reasons off the event loop.
+    once : Once
+        Lets one request id stand for one decision.
     """
 
     name: str
-    ledger: Ledger
+    ledger: AnyLedger
     now: Callable[[], datetime]
     new_id: Callable[[], str]
     active: Active | None = None
@@ -84,10 +85,11 @@ class Service:
     load_package: Callable[[str], Package] | None = None
     draining: bool = False
     explainer: Explainer = field(default_factory=Explainer)
-    _running: dict[str, asyncio.Future[AuditRecord]] = field(default_factory=dict)
+    once: Once = field(init=False)
     _recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
+        self.once = Once(self.ledger, model=self.name)
         self._recorder = Recorder(self.ledger, metrics=self.metrics)
 
     async def decide(self, body: bytes, *, caller: Caller = ANYONE, arrived: float | None = None) -> Answer:
@@ -194,13 +196,15 @@ class Service:
             tags=dict(choice.tags),
         )
 
-    async def run(self, turn: Turn) -> AuditRecord:
+    async def run(self, turn: Turn, *, weighed: Weighed | None = None) -> AuditRecord:
         """Decide and record, or return what was decided when the same request came before.
 
         Parameters
         ----------
         turn : Turn
             From `begin`.
+        weighed : Weighed, optional
+            Where it has been scored already.
 
         Returns
         -------
@@ -216,53 +220,91 @@ class Service:
         AuditError
             The record cannot be written.
         """
-        seal = self.ledger.seal(_ENCODER.encode((turn.request.subject, turn.request.row)))
         if not turn.request.request_id:
-            return await self._decide(turn, seal=seal)
-        running = self._running.get(turn.id)
-        if running is not None:
-            await asyncio.wait({running}, timeout=turn.left())
-            if not running.done() or running.cancelled():
-                raise TryAgainError(f"request {turn.id!r}: the same request is being decided")
-            return same_request(running.result(), seal=seal)
-        mine: asyncio.Future[AuditRecord] = asyncio.get_running_loop().create_future()
-        self._running[turn.id] = mine
+            return await self._decide(turn, weighed=weighed)
+        if self.once.is_running(turn):
+            return await self.once.wait(turn)
+        self.once.hold(turn)
+        record: AuditRecord | None = None
         try:
-            record = await self._decide_once(turn, seal=seal)
-            mine.set_result(record)
+            record = await self._decide_once(turn, weighed=weighed)
         finally:
-            del self._running[turn.id]
-            mine.cancel()
+            self.once.release(turn, record)
         return record
 
-    async def _decide_once(self, turn: Turn, *, seal: str) -> AuditRecord:
+    async def _decide_once(self, turn: Turn, *, weighed: Weighed | None) -> AuditRecord:
         """Decide, and let the ledger's unique key find what was decided before: a look-up would cost everybody."""
         try:
-            return await self._decide(turn, seal=seal)
+            return await self._decide(turn, weighed=weighed)
         except (TryAgainError, AuditError) as error:
-            # Already recorded by an earlier try, or no decision now: then perhaps by an earlier try as well.
-            known = await asyncio.to_thread(self._find_quietly, turn.id)
-            if known is None:
-                raise error
-            return same_request(known, seal=seal)
+            return await self.once.known(turn, error)
 
-    async def _decide(self, turn: Turn, *, seal: str) -> AuditRecord:
-        judgement, cause = await judge_turn(turn, explainer=self.explainer)
+    async def _decide(self, turn: Turn, *, weighed: Weighed | None) -> AuditRecord:
+        judgement, cause = await judge_turn(turn, explainer=self.explainer, weighed=weighed)
+        record = self.record_of(turn, judgement, cause=cause)
+        heard: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.post(turn, record, heard=resolving(heard))
+        await heard
+        self.recorded(turn, record)
+        return record
+
+    def record_of(self, turn: Turn, judgement: Judgement, *, cause: str = "") -> AuditRecord:
+        """Put together what is kept of a decision.
+
+        Parameters
+        ----------
+        turn : Turn
+            From `begin`.
+        judgement : Judgement
+            What was decided.
+        cause : str
+            Why the model did not decide; empty when it did.
+
+        Returns
+        -------
+        AuditRecord
+            For `post`.
+        """
         for mark in self.markers:
             turn.tags.update(mark(turn, judgement))
-        record = record_of_turn(turn, judgement, cause=cause, seal=seal, ledger=self.ledger, decided=self.now())
+        return record_of_turn(
+            turn, judgement, cause=cause, seal=self.once.seal(turn), ledger=self.ledger, decided=self.now()
+        )
+
+    def post(self, turn: Turn, record: AuditRecord, *, heard: Heard) -> None:
+        """Hand over a record; what was decided in the same turn of the loop goes with it.
+
+        Parameters
+        ----------
+        turn : Turn
+            From `begin`.
+        record : AuditRecord
+            Of it.
+        heard : callable
+            Called on the loop when the record is durable, or with why it is not, or not in time.
+        """
         late = f"request {turn.id!r}: its record missed the deadline; ask again with the same id"
-        await self._recorder.write(record, seconds=turn.left(), late=late, may_wait=turn.active.may_wait)
+        self._recorder.post(record, heard=heard, seconds=turn.left(), late=late, may_wait=turn.active.may_wait)
+
+    def recorded(self, turn: Turn, record: AuditRecord) -> None:
+        """Count a decision whose record is durable, and let the followers hear of it.
+
+        Parameters
+        ----------
+        turn : Turn
+            From `begin`.
+        record : AuditRecord
+            Of it.
+        """
         self.metrics.count("decisions", label="decision", value=record.decision)
         if record.fallback:
-            self.metrics.count("fallbacks", label="cause", value=cause.split(":")[0])
+            self.metrics.count("fallbacks", label="cause", value=record.fallback_cause.split(":")[0])
         for follow in self.followers:
             follow(turn, record)
         if _LOG.isEnabledFor(logging.DEBUG):
             fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
             fields |= {"trace": turn.caller.trace} if turn.caller.trace else {}
             _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
-        return record
 
     def admit(self, *, started: float) -> None:
         """Turn away by age, not by number: a short queue that does not move is worse than a long one that does.
@@ -353,9 +395,3 @@ class Service:
         """
         record = self.ledger.read(decision_id)
         return None if record is None else explanation_of(record, load_package=self.load_package)
-
-    def _find_quietly(self, request_id: str) -> AuditRecord | None:
-        try:
-            return self.find(request_id)
-        except AuditError:
-            return None

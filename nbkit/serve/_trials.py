@@ -5,6 +5,7 @@ About a canary's rows the champion is asked afterwards, as a shadow is, so that 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, Ledger
+from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, AnyLedger
 from nbkit.records import AuditRecord, Decision
 from nbkit.route import Split, split_key
 from nbkit.serve._active import Active
@@ -40,14 +41,15 @@ _SHADOW_ID = "~shadow"
 # A tenth of a second of work: what comes when so much waits is dropped, because a shadow may cost nobody anything.
 _MOST_SHADOWS = 512
 
-# Rows that are scored in one call; before it their thread lets some gather, because each of its turns at the
-# interpreter costs the event loop one.
-_MOST_IN_A_BATCH = 64
+# Shadows let others gather first: a call for many costs little more than a call for one.
 _GATHER_SECONDS = 0.02
 
 # A call of a model without a plan takes the interpreter for as long for one row as for 256: then more gather.
 _MOST_WITHOUT_PLAN = 256
 _GATHER_WITHOUT_PLAN_SECONDS = 0.25
+
+# Rows that a compiled model is asked about before the loop turns to requests again: half a millisecond.
+_MOST_IN_A_TURN = 32
 
 _Waiting = tuple[Turn, AuditRecord, Active]
 
@@ -67,7 +69,7 @@ class Trials:
     ----------
     name : str
         The registered model.
-    ledger : Ledger
+    ledger : Ledger or RemoteLedger
         Where shadows are recorded.
     secret : bytes
         Shared by all workers of the model; draws the canary's subjects.
@@ -85,7 +87,7 @@ class Trials:
         self,
         name: str,
         *,
-        ledger: Ledger,
+        ledger: AnyLedger,
         secret: bytes,
         now: Callable[[], datetime],
         new_id: Callable[[], str],
@@ -105,6 +107,7 @@ class Trials:
         self._champion: Active | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._gathered: list[_Waiting] = []
 
     @property
     def canary(self) -> Active | None:
@@ -195,10 +198,23 @@ class Trials:
         shadow = self._champion if record.stage == "canary" else self._shadow
         if shadow is None or record.stage not in ("production", "canary"):
             return
-        if self._busy() or self._queue.qsize() >= _MOST_SHADOWS:
+        if self._busy() or self._queue.qsize() + len(self._gathered) >= _MOST_SHADOWS:
             self._metrics.count("shed", label="queue", value="shadows")
             return
-        self._queue.put((turn, record, shadow))
+        if shadow.batcher is not None:
+            self._queue.put((turn, record, shadow))
+            return
+        # A compiled model is asked here: a thread would take the interpreter away for longer than the work lasts.
+        if not self._gathered:
+            asyncio.get_running_loop().call_later(_GATHER_SECONDS, self._work_off)
+        self._gathered.append((turn, record, shadow))
+
+    def _work_off(self) -> None:
+        """Do a little of what is gathered, and let requests come in between."""
+        batch, self._gathered = self._gathered[:_MOST_IN_A_TURN], self._gathered[_MOST_IN_A_TURN:]
+        self._follow_all(batch)
+        if self._gathered:
+            asyncio.get_running_loop().call_soon(self._work_off)
 
     def close(self) -> None:
         """Stop; what waits is dropped."""
@@ -209,26 +225,25 @@ class Trials:
 
     def _run(self) -> None:
         while (waiting := self._queue.get()) is not None:
-            most = self._let_gather(compiled=waiting[2].package.compiled)
+            self._let_gather()
             batch = [waiting]
-            while len(batch) < most and not self._queue.empty():
+            while len(batch) < _MOST_WITHOUT_PLAN and not self._queue.empty():
                 following = self._queue.get()
                 if following is None:
                     return
                 batch.append(following)
-            for shadow in {id(active): active for _, _, active in batch}.values():
-                if shadow in (self._shadow, self._champion):  # or else its trial has ended
-                    self._follow([(turn, record) for turn, record, active in batch if active is shadow], shadow)
+            self._follow_all(batch)
 
-    def _let_gather(self, *, compiled: bool) -> int:
-        """Wait while rows come; return how many may be scored together."""
-        time.sleep(_GATHER_SECONDS)
-        if compiled:
-            return _MOST_IN_A_BATCH
-        ends = time.monotonic() + _GATHER_WITHOUT_PLAN_SECONDS - _GATHER_SECONDS
+    def _follow_all(self, batch: Sequence[_Waiting]) -> None:
+        for shadow in {id(active): active for _, _, active in batch}.values():
+            if shadow in (self._shadow, self._champion):  # or else its trial has ended
+                self._follow([(turn, record) for turn, record, active in batch if active is shadow], shadow)
+
+    def _let_gather(self) -> None:
+        """Wait while rows come."""
+        ends = time.monotonic() + _GATHER_WITHOUT_PLAN_SECONDS
         while time.monotonic() < ends and self._queue.qsize() < _MOST_WITHOUT_PLAN - 1:
             time.sleep(_GATHER_SECONDS)
-        return _MOST_WITHOUT_PLAN
 
     def _follow(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> None:
         try:
@@ -242,6 +257,9 @@ class Trials:
         started = time.perf_counter()
         checked: list[dict[str, float | str | None] | Exception] = []
         for turn, _ in batch:
+            if shadow.rows.same_as(turn.active.rows):
+                checked.append(turn.request.row)
+                continue
             try:
                 # Checked by the champion's contract: the shadow's own may ask for something else, and must be told so.
                 checked.append(shadow.rows.check(turn.request.row))

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from nbkit.audit import Ledger
+from nbkit.audit import AnyLedger
 from nbkit.contract import Stage
 from nbkit.route import RouteTable
 from nbkit.serve._active import Active
 from nbkit.serve._app import App, Face, Guard
 from nbkit.serve._breaker import Breaker
+from nbkit.serve._express import Express
 from nbkit.serve._gate import Gate
 from nbkit.serve._guard import AccessGuard, open_guard
+from nbkit.serve._lane import Lane
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._mlflow_face import MlflowFace
-from nbkit.serve._native import NativeFace
+from nbkit.serve._native import NativeFace, decisions_path
 from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._openapi import OpenApiFace
 from nbkit.serve._routes_face import ModelFace, RoutesFace
@@ -66,15 +68,18 @@ class Assembled:
         Says that the server is stopping.
     gate : Gate
         How many requests may be inside.
+    express : Express
+        Takes the decisions of the native protocol.
     """
 
     app: App
     stop: Callable[[], None]
     gate: Gate
+    express: Express
 
 
 def assemble(
-    options: WorkerOptions, *, ledger: Ledger, now: Callable[[], datetime], new_id: Callable[[], str]
+    options: WorkerOptions, *, ledger: AnyLedger, now: Callable[[], datetime], new_id: Callable[[], str]
 ) -> Assembled:
     """Return a worker with what is installed loaded.
 
@@ -82,7 +87,7 @@ def assemble(
     ----------
     options : WorkerOptions
         Where things are.
-    ledger : Ledger
+    ledger : Ledger or RemoteLedger
         Open.
     now : callable
         The clock: aware, UTC.
@@ -136,14 +141,17 @@ def assemble(
     def quick() -> float:
         return min((s.active.deadline_seconds for s in services.values() if s.active), default=1.0) / 2
 
-    return Assembled(app=app, stop=stop, gate=Gate(target=quick, metrics=metrics))
+    paths = {decisions_path(name): service for name, service in services.items()}
+    lanes = {path: (app.find(path), Lane(service)) for path, service in paths.items()}
+    express = Express(lanes, guard=guard, broken=app.broken)
+    return Assembled(app=app, stop=stop, gate=Gate(target=quick, metrics=metrics), express=express)
 
 
 def _model(
     name: str,
     options: WorkerOptions,
     *,
-    ledger: Ledger,
+    ledger: AnyLedger,
     secret: bytes,
     metrics: Metrics,
     now: Callable[[], datetime],

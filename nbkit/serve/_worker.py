@@ -19,12 +19,13 @@ from typing import cast
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nbkit.audit import Ledger, Place
-from nbkit.serve._app import App
-from nbkit.serve._gate import Gate, gated_protocol
+from nbkit.audit import Place, RemoteLedger
+from nbkit.errors import AuditError
+from nbkit.serve._gate import gated_protocol
 from nbkit.serve._guard import check_exposure
 from nbkit.serve._server import Server
-from nbkit.serve._wiring import assemble
+from nbkit.serve._wiring import Assembled, assemble
+from nbkit.serve._writer import Writer
 
 __all__ = ["WorkerOptions", "run_worker"]
 
@@ -37,7 +38,10 @@ _DRAIN_SECONDS = 10
 _MOST_CONNECTIONS = 2048
 
 
-# The ledger's thread wants the interpreter for microseconds and would wait for it this long each time; Python's own
+# Objects that must pile up before the young ones are looked through; Python's own 700 are twelve requests.
+_GARBAGE = 50_000
+
+# Another thread wants the interpreter for microseconds and would wait for it this long each time; Python's own
 # 5 ms would be most of a decision.
 _SWITCH_SECONDS = 0.0005
 
@@ -120,33 +124,55 @@ def run_worker(options: WorkerOptions) -> None:
     has_tls = options.tls_cert is not None or options.tls_elsewhere
     check_exposure(options.host, has_auth=options.secured, has_tls=has_tls)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    ledger = Ledger.open(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
+    writer = Writer(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
+    try:
+        _answer(options, writer=writer)
+    finally:
+        writer.channel.close()
+        writer.wait()
+
+
+def _answer(options: WorkerOptions, *, writer: Writer) -> None:
+    servers: list[Server] = []
+    lost = [False]
+
+    def end() -> None:
+        # Without its writer nothing can be answered: whoever watches over this process starts another.
+        lost[0] = True
+        _LOG.error("the ledger's writer has ended")
+        for server in servers:
+            server.should_exit = True
+
+    ledger = RemoteLedger(writer.channel, place=options.ledger, key=options.ledger_key, lost=end)
     try:
         assembled = assemble(options, ledger=ledger, now=_now, new_id=_Ids())
         # What is there now stays: looking through packages, and through scikit-learn where a model without a plan has
         # brought it, would hold everybody up.
         gc.freeze()
+        gc.set_threshold(_GARBAGE)
         with _listen(options.host, options.port) as listener:
-            server = Server(_config(assembled.app, options, gate=assembled.gate), stopping=assembled.stop)
+            servers.append(Server(_config(assembled, options), starting=ledger.listen, stopping=assembled.stop))
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
             host, port = listener.getsockname()[:2]
             _LOG.info("listening", extra={"fields": {"model": options.name, "host": host, "port": port}})
-            server.run(sockets=[listener])
+            servers[0].run(sockets=[listener])
     finally:
         ledger.close()
         last = ledger.checkpoint
         # A copy of the last signed root outside the ledger shows later whether it was cut back.
         told = {"size": last.size, "root": last.root, "signature": last.signature} if last else {}
         _LOG.info("ledger closed", extra={"fields": told})
+    if lost[0]:
+        raise AuditError("the ledger's writer has ended")
 
 
-def _config(app: App, options: WorkerOptions, *, gate: Gate) -> uvicorn.Config:
+def _config(assembled: Assembled, options: WorkerOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        app,
+        assembled.app,
         loop="uvloop",
-        http=cast("type[asyncio.Protocol]", gated_protocol(gate)),
+        http=cast("type[asyncio.Protocol]", gated_protocol(assembled.gate, express=assembled.express)),
         ws="none",
         lifespan="on",
         interface="asgi3",

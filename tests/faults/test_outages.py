@@ -79,6 +79,12 @@ def test_a_database_that_stops_lets_records_wait_where_the_contract_says_so(
         assert verify_ledger(server.url, public_key=people.keys["ledger"].secret.public_key()).problems == ()
 
 
+def writer_of(worker: int) -> int:
+    """The process that writes a worker's ledger."""
+    (child,) = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    return int(child)
+
+
 @pytest.mark.parametrize("kind", ["fail_closed", "journal"])
 def test_a_full_disk_gives_503_or_a_journal_and_ends_by_itself(
     lender: Any, people: Any, package: Package, patient: Package, tmp_path: Path, kind: str
@@ -87,13 +93,14 @@ def test_a_full_disk_gives_503_or_a_journal_and_ends_by_itself(
     ledger = tmp_path / "ledger.db"
     with lender.Worker(store=tmp_path / "store", people=people, ledger=ledger) as worker:
         answers = [worker.decide(lender.GOOD).body["decision_id"] for _ in range(20)]
-        _, hard = resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE)
-        # No file of the worker may grow beyond this: the ledger's is larger already, a new journal is not.
-        resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (64 * 1024, hard))
+        writer = writer_of(worker.process.pid)
+        _, hard = resource.prlimit(writer, resource.RLIMIT_FSIZE)
+        # No file of its writer may grow beyond this: the ledger's is larger already, a new journal is not.
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, (64 * 1024, hard))
         replies = [worker.decide(lender.GOOD) for _ in range(30)]
         answers += [reply.body["decision_id"] for reply in replies if reply.status == 200]
         assert {reply.status for reply in replies[-3:]} == ({200} if kind == "journal" else {503})
-        resource.prlimit(worker.process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, (hard, hard))
         until(lambda: worker.decide(lender.GOOD).status == 200)
         until(lambda: set(answers) <= recorded(ledger))
         assert worker.stop() == 0

@@ -258,7 +258,7 @@ def test_a_ledger_that_fails_gives_no_answer(
     service: Service, lender: Any, ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("nbkit.audit._schema.BUSY_SECONDS", 0.05)
-    ledger._book._disconnect()  # the next connection waits for a twentieth of a second only
+    ledger._committer._book._disconnect()  # the next connection waits for a twentieth of a second only
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         answer = ask(service, lender.BAD)
@@ -322,6 +322,7 @@ def test_reasons_that_are_late_follow_and_are_the_same_as_in_time(
     service: Service, lender: Any, path: Path, package: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_time = ask(service, lender.BAD)
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", 0.0)
     monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
     late = ask(service, lender.BAD)
     assert (late.body["decision"], late.body["reasons"]) == ("decline", [])
@@ -356,6 +357,7 @@ def test_without_the_inputs_late_reasons_are_missing_and_the_row_is_referred(
 ) -> None:
     contract = lender.make_contract(audit={"payload": "none"})
     service.active = make_active(lender.make_package(tmp_path / "private", contract=contract))
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", 0.0)
     monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
     answer = ask(service, lender.BAD)
     assert answer.body["decision"] == "refer"
@@ -370,16 +372,16 @@ def test_while_the_ledger_is_gone_the_contract_may_let_records_wait(
     with Ledger.open(path, key=key, now=lambda: NOW, journal=tmp_path / "j") as ledger:
         service = Service(name="loans", ledger=ledger, now=lambda: NOW, new_id=lambda: "id1")
         service.active = make_active(lender.make_package(tmp_path / "patient", contract=contract))
-        works = ledger._book.append
+        works = ledger._committer._book.append
 
         def broken(_: object) -> Any:
             raise AuditError("gone")
 
-        ledger._book.append = broken  # type: ignore[method-assign]
+        ledger._committer._book.append = broken  # type: ignore[method-assign]
         answer = ask(service, lender.BAD, request_id="r1")
         assert answer.status == 200
         assert ask(service, lender.BAD, request_id="r1").body == answer.body
-        ledger._book.append = works  # type: ignore[method-assign]
+        ledger._committer._book.append = works  # type: ignore[method-assign]
     assert [record.id for record in read_records(path)] == [answer.body["decision_id"]]
 
 

@@ -1,0 +1,66 @@
+"""The process that writes a worker's ledger, forked before the worker has threads or anything of its own to keep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from nbkit.audit import Committer, Place, write_for
+from nbkit.errors import NbkitError
+
+__all__ = ["Writer"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+
+class Writer:
+    """Starts the process.
+
+    It ends when the channel closes, so it never outlives its worker for longer than a commit; signals that are meant
+    for the worker are not for it.
+
+    Parameters
+    ----------
+    place : Path or str
+        Of the ledger.
+    key : Ed25519PrivateKey
+        Signs its checkpoints.
+    now : callable
+        The clock: aware, UTC.
+    journal : Path, optional
+        Where records wait while the ledger cannot take them.
+    """
+
+    def __init__(
+        self, place: Place, *, key: Ed25519PrivateKey, now: Callable[[], datetime], journal: Path | None
+    ) -> None:
+        self.channel, theirs = socket.socketpair()
+        self.process = os.fork()
+        if self.process == 0:
+            self.channel.close()
+            code = 1
+            try:
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    signal.signal(number, signal.SIG_IGN)
+                write_for(theirs, open_committer=lambda: Committer.open(place, key=key, now=now, journal=journal))
+                code = 0
+            except NbkitError as error:
+                _LOG.error("cannot write", extra={"fields": {"reason": str(error)}})
+            except Exception:  # noqa: BLE001 - it ends here, and its log says why
+                _LOG.exception("the ledger's writer failed")
+            finally:
+                # Nothing of what the worker registered for its own end may run here.
+                logging.shutdown()
+                os._exit(code)
+        theirs.close()
+
+    def wait(self) -> None:
+        """Wait until it has ended."""
+        os.waitpid(self.process, 0)
