@@ -132,6 +132,13 @@ def test_what_a_process_left_behind_is_drained_by_the_next(
     assert {record.id for record in read_records(path)} == {"d-1", "d-2"}
 
 
+def test_a_journal_that_is_named_after_its_ledger_has_a_lock_of_its_own(
+    path: Path, key: Ed25519PrivateKey, make_record: MakeRecord
+) -> None:
+    with Ledger.open(path, key=key, now=lambda: NOON, journal=path.with_name(path.name + ".journal")) as ledger:
+        assert post(ledger, make_record(1)) == [1]
+
+
 def test_what_was_committed_unknown_to_the_writer_is_not_written_again(
     ledger: Ledger, path: Path, make_record: MakeRecord
 ) -> None:
