@@ -44,6 +44,9 @@ def promote(target: str, *, to: str, key: str, as_json: bool) -> None:
 @json_option
 def rollback(name: str, *, reason: str, key: str, as_json: bool) -> None:
     """Return production to the last version whose evidence still holds."""
+    from nbkit.registry import load_lean
+
+    load_lean()
     show(lifecycle.rollback(name, reason=reason, settings=settings(), now=now(), key=key), as_json=as_json)
 
 

@@ -12,6 +12,7 @@ from nbkit.registry._certificate import CERTIFICATE_TYPE, Certificate, Certifica
 from nbkit.registry._entries import RunRecord, VersionRecord
 from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
 from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
+from nbkit.registry._lean import load_lean
 from nbkit.registry._memory import MEMORY_FILE, Memory
 from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
@@ -45,6 +46,7 @@ __all__ = [
     "TrustedKey",
     "VersionRecord",
     "load_key",
+    "load_lean",
     "new_key",
     "owner_identity",
     "roles_for",
