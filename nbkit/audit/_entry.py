@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC
 
 import msgspec
@@ -11,14 +10,14 @@ from nbkit.audit._tree import leaf_hash
 from nbkit.errors import AuditError, LedgerTamperedError
 from nbkit.records import AuditRecord
 
-# Sorted keys and shortest round-trip floats: one record, one byte string. RFC 8785 is not used here because it writes
-# -0.0 as 0 and 1.0 as 1, and a replay must see the very floats that were scored.
-_ENCODER = msgspec.json.Encoder(order="sorted")
+# Sorted keys (those of the record are sorted already) and shortest round-trip floats: one record, one byte string.
+# RFC 8785 is not used here because it writes -0.0 as 0 and 1.0 as 1, and a replay must see the very floats that were
+# scored.
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 _DECODER = msgspec.json.Decoder(AuditRecord)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A record that is ready to be written."""
 
     id: str

@@ -10,8 +10,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from nbkit.audit._entry import Entry, entry_of, record_of
 from nbkit.errors import AuditError, LedgerTamperedError

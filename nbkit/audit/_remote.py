@@ -6,6 +6,7 @@ This is the end of the socket pair on the event loop of the one that decides; `w
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -151,8 +152,7 @@ class RemoteLedger:
         self._detach()
         self._channel.setblocking(True)
         with suppress(OSError):
-            self._channel.sendall(bytes(self._out) + framed(Close()))
-            closed = self._wait_for(Closed)
+            closed = self._wait_for(Closed, sending=bytes(self._out) + framed(Close()))
             self.checkpoint = closed.checkpoint if closed else self.checkpoint
         self._end()
 
@@ -263,9 +263,18 @@ class RemoteLedger:
         self._finder.close()
         return waiting
 
-    def _wait_for(self, kind: type[_Answer]) -> _Answer | None:
-        """Hear messages until one of a kind comes; None when the writer ends first."""
+    def _wait_for(self, kind: type[_Answer], *, sending: bytes = b"") -> _Answer | None:
+        """Hear messages until one of a kind comes; None when the writer ends first.
+
+        What is to be sent is sent meanwhile: a writer that waits to be heard does not read.
+        """
+        rest = memoryview(sending)
         while True:
+            readable, _, _ = select.select([self._channel], [self._channel] if rest else [], [])
+            with suppress(BlockingIOError):
+                rest = rest[self._channel.send(rest, socket.MSG_DONTWAIT) :] if rest else rest
+            if not readable:
+                continue
             data = self._channel.recv(CHUNK)
             if not data:
                 return None

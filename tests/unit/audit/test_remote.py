@@ -67,6 +67,7 @@ class Outage:
         self._append = committer._book.append
         self._drain = committer.drain
         self.on = False
+        self.reason = "the database is gone"
         self.goes_on = threading.Event()
         self.goes_on.set()
         committer._book.append = self  # type: ignore[method-assign, assignment]
@@ -78,7 +79,7 @@ class Outage:
 
     def __call__(self, entries: Sequence[Entry]) -> list[Place_]:
         if self.on:
-            raise AuditError("the database is gone")
+            raise AuditError(self.reason)
         return self._append(entries)
 
 
@@ -516,6 +517,28 @@ def test_closing_writes_what_waits_and_brings_the_last_checkpoint(
     told: list[tuple[object, Place_]] = []
     both.ledger.post_all([(make_record(99), 99, False)], tell=told.extend)
     assert str(told[0][1]) == "the ledger is closed"
+
+
+def test_closing_does_not_wait_for_a_writer_that_waits_to_be_heard(
+    both: Both, path: Path, make_record: MakeRecord
+) -> None:
+    """Both ways are full: thousands of records this way, and why the first of them were refused that way."""
+    both.writing.outage.goes_on.clear()
+    both.writing.outage.on = True
+    both.writing.outage.reason = "no" * 500
+    places: list[Place_] = []
+
+    async def run() -> None:
+        both.ledger.post_all(
+            [(make_record(n, inputs={"x": "y" * 500}), n, False) for n in range(3000)],
+            tell=lambda outcomes: places.extend(place for _, place in outcomes),
+        )
+
+    asyncio.run(run())
+    both.writing.outage.goes_on.set()
+    both.ledger.close()
+    assert len(places) == 3000
+    assert {str(place) for place in places} == {"no" * 500}
 
 
 def test_closing_while_the_loop_runs_and_after_the_writer_died_is_quiet(
