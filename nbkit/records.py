@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 __all__ = ["AuditRecord", "Decision", "GateResult", "Verdict", "may_be_waived"]
 
@@ -67,8 +69,7 @@ class GateResult:
         return self.verdict in (Verdict.PASS, Verdict.WAIVED)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True):
     """What is answered about one row."""
 
     decision: str
@@ -78,34 +79,34 @@ class Decision:
     fallback: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
+class AuditRecord(Struct, frozen=True, kw_only=True):
     """One decision as the audit ledger keeps it: written once, never changed.
 
     ``route`` says who decided: ``model``, or ``rules:<name>``; ``fallback`` names the fallback that answered instead of
     the model (empty when none did) and ``fallback_cause`` says why. ``stage`` is that of the version: production or
     canary. A record of kind ``shadow`` answered nobody: a version in the stage shadow says what it would have decided.
+    Fields stand in the order of the alphabet, because so they are written.
     """
 
-    id: str
-    request_id: str
-    model: str
-    version: int
-    package_digest: str
     contract_digest: str
-    evidence_digest: str
-    received_at: datetime
+    cost_usd: str = "0"
     decided_at: datetime
-    subject: str
-    inputs: Mapping[str, object]
-    score: float | None
     decision: str
-    reasons: tuple[str, ...] = ()
-    route: str = "model"
+    evidence_digest: str
     fallback: str = ""
     fallback_cause: str = ""
-    latency_us: int = 0
-    cost_usd: str = "0"
-    tags: Mapping[str, str] = field(default_factory=dict)
+    id: str
+    inputs: Mapping[str, object]
     kind: str = "decision"
+    latency_us: int = 0
+    model: str
+    package_digest: str
+    reasons: tuple[str, ...] = ()
+    received_at: datetime
+    request_id: str
+    route: str = "model"
+    score: float | None
     stage: str = "production"
+    subject: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    version: int

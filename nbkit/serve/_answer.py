@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from nbkit.errors import AuditError, ContractViolationError, NbkitError
 from nbkit.serve._batch import OverloadedError
@@ -19,8 +20,7 @@ _LOG = logging.getLogger("nbkit.serve")
 RETRY_AFTER_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What goes back to the caller.
 
     Parameters

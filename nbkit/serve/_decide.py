@@ -6,9 +6,10 @@ import math
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
+
+import msgspec
 
 from nbkit.contract import Contract, Outcome
 from nbkit.errors import NbkitError, PackageError, RuleError
@@ -30,8 +31,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 Reasons = tuple[tuple[ReasonCode, ...], str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """A decision, and what the person concerned is told about it.
 
     Parameters
@@ -45,12 +45,11 @@ class Judgement:
     """
 
     decision: Decision
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = msgspec.field(default_factory=dict)
     reasons_missing: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weighed:
+class Weighed(msgspec.Struct, frozen=True, kw_only=True):
     """A score, what the thresholds say to it, and what the rules say.
 
     Parameters

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 import msgspec
@@ -25,8 +24,7 @@ class BadRequestError(NbkitError):
     """The request itself is wrong, whatever the model: not JSON, unknown fields, an unusable id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecisionRequest:
+class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One row to decide.
 
     Parameters
@@ -44,7 +42,7 @@ class DecisionRequest:
     request_id: str
     subject: str
     row: dict[str, float | str | None]
-    special: dict[str, str] = field(default_factory=dict)
+    special: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):

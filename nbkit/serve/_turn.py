@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
+
+import msgspec
 
 from nbkit.errors import NbkitError
 from nbkit.records import AuditRecord
@@ -52,8 +54,7 @@ class Caller:
 ANYONE = Caller()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Which version answers a request.
 
     Parameters
@@ -65,11 +66,10 @@ class Choice:
     """
 
     active: Active
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, kw_only=True):
     """One request on its way.
 
     Parameters
@@ -99,7 +99,7 @@ class Turn:
     started: float
     received: datetime
     caller: Caller = ANYONE
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = msgspec.field(default_factory=dict)
 
     def left(self, *, share: float = 1.0) -> float:
         """Return the seconds until a share of the deadline has passed.

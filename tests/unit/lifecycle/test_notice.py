@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from nbkit import lifecycle
 from nbkit.audit import Ledger, read_records
@@ -91,7 +92,7 @@ def test_a_ledger_in_postgresql_gives_the_same_notices_and_differences(
     lending: tuple[Path, Settings], shared_ledger: str, tmp_path: Path
 ) -> None:
     base, settings = lending
-    elsewhere = replace(settings, store=tmp_path / "elsewhere")
+    elsewhere = dataclasses.replace(settings, store=tmp_path / "elsewhere")
     shutil.copytree(settings.store / "packages", elsewhere.store / "packages")
     here = lifecycle.notice("bad", settings=settings, base=base)
     there = lifecycle.notice("bad", settings=elsewhere, base=base, ledger=shared_ledger)

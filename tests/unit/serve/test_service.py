@@ -324,6 +324,7 @@ def test_reasons_that_are_late_follow_and_are_the_same_as_in_time(
     in_time = ask(service, lender.BAD)
     monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", 0.0)
     monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", -1.0)
     late = ask(service, lender.BAD)
     assert (late.body["decision"], late.body["reasons"]) == ("decline", [])
     assert late.body["reasons_missing"] == "to follow"
@@ -344,6 +345,7 @@ def test_reasons_whose_package_is_gone_are_missing(
     service: Service, lender: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", -1.0)
     answer = ask(service, lender.BAD)
     service.load_package = PackageStore(tmp_path / "empty").package
     told = service.explanation(str(answer.body["decision_id"]))
@@ -359,6 +361,7 @@ def test_without_the_inputs_late_reasons_are_missing_and_the_row_is_referred(
     service.active = make_active(lender.make_package(tmp_path / "private", contract=contract))
     monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", 0.0)
     monkeypatch.setattr("nbkit.serve._explain._MOST_WAITING", 0)
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", -1.0)
     answer = ask(service, lender.BAD)
     assert answer.body["decision"] == "refer"
     assert answer.body["reasons_missing"] == "not ready in time; referred instead of declined"

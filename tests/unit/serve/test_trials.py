@@ -192,6 +192,19 @@ def test_a_shadow_follows_and_never_answers(
     assert len(records(path)) == 4
 
 
+def test_a_shadow_that_is_not_compiled_follows_on_a_thread_of_its_own(
+    service: Service, trials: Trials, make_active: MakeActive, lender: Any, tmp_path: Path, path: Path
+) -> None:
+    slow = lender.make_package(tmp_path / "slow", compiled=False, contract=lender.trial_contract())
+    shadow = make_active(slow, stage="shadow")
+    assert shadow.batcher is not None
+    trials.serve_shadow(shadow)
+    answers = [ask(service, row, request_id=f"r{n}") for n, row in enumerate([lender.GOOD, lender.BAD] * 3)]
+    shadows = shadows_of(path, trials, count=6)
+    assert {one.tags["shadow_of"] for one in shadows} == {answer.body["decision_id"] for answer in answers}
+    assert {(one.version, one.stage, one.fallback_cause) for one in shadows} == {(2, "shadow", "")}
+
+
 def test_the_champion_is_asked_afterwards_about_what_a_canary_answered(
     service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
 ) -> None:
