@@ -97,9 +97,9 @@ class Server:
                 time.sleep(0.05)
 
     def memory_mb(self) -> float:
+        """The proportional share of all its processes: what two of them share counts once."""
         assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+        return sum(_share_kb(process) for process in _family(self.process.pid)) / 1024
 
     def fallbacks(self) -> int:
         """Answers without the model so far: wrk counts them like any other."""
@@ -142,6 +142,18 @@ class Server:
             "statuses": {"2xx": good, "others": told["refused"]},
             "client_cpu_share": round(used / told["seconds"], 2),
         }
+
+
+def _family(process: int) -> Iterator[int]:
+    yield process
+    for task in Path(f"/proc/{process}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from _family(int(child))
+
+
+def _share_kb(process: int) -> int:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("Pss:")).split()[1])
 
 
 def free_port() -> int:

@@ -143,7 +143,7 @@ def _before_rounding(limits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the largest float64 that is at most ``limits`` once it is rounded to float32.
 
     >>> limit = _before_rounding(np.array([0.1]))[0]
-    >>> bool(np.float32(limit) <= 0.1), bool(np.float32(np.nextafter(limit, 1.0)) <= 0.1)
+    >>> float(np.float32(limit)) <= 0.1, float(np.float32(np.nextafter(limit, 1.0))) <= 0.1
     (True, False)
     """
     with np.errstate(over="ignore", invalid="ignore"):

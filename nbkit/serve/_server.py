@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -27,20 +28,27 @@ class _Outbox:
     """
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: list[tuple[StampingProtocol, bytes, bool]] = []
 
     def put(self, protocol: StampingProtocol, data: bytes, *, closes: bool) -> None:
-        if not self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
+        loop = asyncio.get_running_loop()
+        if not self._waiting or loop is not self._loop:
+            # What a loop that ended has left is for nobody.
+            self._loop, self._waiting = loop, []
+            loop.call_soon(self._flush)
         self._waiting.append((protocol, data, closes))
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         for protocol, data, _ in waiting:
-            if not protocol.transport.is_closing():
-                protocol.transport.write(data)
+            # A connection that is lost hears so by itself; the replies behind it are for others.
+            with suppress(OSError, RuntimeError):
+                if not protocol.transport.is_closing():
+                    protocol.transport.write(data)
         for protocol, _, closes in waiting:
-            protocol.was_sent(closes=closes)
+            with suppress(OSError, RuntimeError):
+                protocol.was_sent(closes=closes)
 
 
 class StampingProtocol(HttpToolsProtocol):
