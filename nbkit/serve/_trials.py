@@ -41,6 +41,9 @@ _SHADOW_ID = "~shadow"
 # A tenth of a second of work: what comes when so much waits is dropped, because a shadow may cost nobody anything.
 _MOST_SHADOWS = 512
 
+# Of a deadline: when answering took longer, nobody has time for shadows.
+_LATE_SHARE = 0.25
+
 # Shadows let others gather first: a call for many costs little more than a call for one.
 _GATHER_SECONDS = 0.02
 
@@ -198,7 +201,9 @@ class Trials:
         shadow = self._champion if record.stage == "canary" else self._shadow
         if shadow is None or record.stage not in ("production", "canary"):
             return
-        if self._busy() or self._queue.qsize() + len(self._gathered) >= _MOST_SHADOWS:
+        # A request that took so long says that others wait: whatever is left belongs to them.
+        late = time.perf_counter() - turn.started > turn.active.deadline_seconds * _LATE_SHARE
+        if late or self._busy() or self._queue.qsize() + len(self._gathered) >= _MOST_SHADOWS:
             self._metrics.count("shed", label="queue", value="shadows")
             return
         if shadow.batcher is not None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -290,6 +291,18 @@ def test_shadows_are_shed_first(
     trials.serve_shadow(None)
     assert ask(service, lender.GOOD).status == 200
     assert {record.kind for record in records(path)} == {"decision"}
+
+
+def test_shadows_are_shed_when_answers_are_slow(
+    service: Service, trials: Trials, trial: Package, make_active: MakeActive, lender: Any, path: Path
+) -> None:
+    trials.serve_shadow(make_active(trial, stage="shadow"))
+    body = json.dumps({"inputs": lender.GOOD}).encode()
+    assert service.active is not None
+    arrived = time.perf_counter() - 0.3 * service.active.deadline_seconds
+    assert asyncio.run(service.decide(body, arrived=arrived)).status == 200
+    assert 'nbkit_shed_total{queue="shadows"} 1' in service.metrics.render(version=1)
+    assert [record.kind for record in records(path)] == ["decision"]
 
 
 def test_what_the_model_was_asked_costs_what_the_contract_says(
