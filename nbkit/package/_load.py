@@ -170,6 +170,11 @@ class Package:
             return self._plan.score(row)
         return float(self.score_frame({name: [value] for name, value in row.items()})[0])
 
+    def lay_out(self) -> None:
+        """Get ready for `score_rows` of many rows, where that takes time; until then it is slower, not another."""
+        if self._plan is not None:
+            self._plan.lay_out()
+
     def score_rows(self, rows: Sequence[Mapping[str, Scalar]]) -> list[float]:
         """Return the scores of rows that came one by one, in one call of the model.
 

@@ -79,10 +79,13 @@ class Active:
         object.__setattr__(self, "scorer", TickScorer(self.package.score_rows))
 
     def prepare(self) -> None:
-        """Lay the model out for its reasons, on a thread: until then they follow, so readiness need not wait."""
-        if self.stage != Stage.SHADOW:  # a shadow gives none
-            row = made_up_row(self.package.contract)
-            threading.Thread(target=self.judge.reasons, args=(row, {}), name="nbkit-prepare", daemon=True).start()
+        """Lay the model out, on a thread: until then it is slower and reasons follow, so readiness need not wait."""
+        threading.Thread(target=self._lay_out, name="nbkit-prepare", daemon=True).start()
+
+    def _lay_out(self) -> None:
+        self.package.lay_out()
+        if self.stage != Stage.SHADOW:  # a shadow gives no reasons
+            self.judge.reasons(made_up_row(self.package.contract), {})
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.

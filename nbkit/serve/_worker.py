@@ -149,7 +149,7 @@ def _answer(options: WorkerOptions, *, writer: Writer) -> None:
         # What is there now stays: looking through packages, and through scikit-learn where a model without a plan has
         # brought it, would hold everybody up.
         gc.freeze()
-        gc.set_threshold(_GARBAGE)
+        gc.set_threshold(_GARBAGE, 10, 100)
         with _listen(options.host, options.port) as listener:
             servers.append(Server(_config(assembled, options), starting=ledger.listen, stopping=assembled.stop))
             # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.

@@ -44,6 +44,8 @@ def test_a_loaded_package_scores_as_the_written_one(written: Package, table: pd.
     assert loaded.score_frame(table).tobytes() == written.score_frame(table).tobytes()
     assert [loaded.score(row) for row in rows_of(table)[:5]] == loaded.score_frame(table)[:5].tolist()
     assert loaded.score_rows(rows_of(table)[:5]) == loaded.score_frame(table)[:5].tolist()
+    loaded.lay_out()  # a dot product has nothing to lay out
+    assert loaded.score_rows(rows_of(table)[:5]) == loaded.score_frame(table)[:5].tolist()
 
 
 def test_the_digest_is_that_of_the_manifest(written: Package) -> None:
@@ -226,6 +228,7 @@ def test_a_model_without_a_plan_is_served_as_it_was_fitted(
     expected = fitted.predict_proba(table[INPUTS])[:, 1]
     np.testing.assert_allclose(uncompiled.score_frame(table), expected, rtol=0, atol=1e-12)
     rows = rows_of(table)[:3]
+    uncompiled.lay_out()
     assert uncompiled.score_rows(rows) == uncompiled.score_frame({n: [r[n] for r in rows] for n in rows[0]}).tolist()
     row = rows_of(table)[0]
     assert uncompiled.score(row) == pytest.approx(expected[0], abs=1e-12)

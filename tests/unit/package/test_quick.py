@@ -114,6 +114,7 @@ def make_plan(contract: Contract, frame: pd.DataFrame) -> Callable[[str], Plan]:
             prepared, predictor = name.split("/")
             model = make_pipeline(PREPARED[prepared](), PREDICTORS[predictor]())
             made[name] = compile_plan(model.fit(frame[INPUTS], frame["denied"]), inputs=contract.inputs)
+            made[name].lay_out()
         return made[name]
 
     return make
@@ -126,6 +127,7 @@ def quick_of(plan: Plan) -> QuickTrees | None:
 
 def assert_same(plan: Plan, rows: Sequence[Row]) -> None:
     """Compare tables with the engine, in groups of every size, by their bytes."""
+    plan.lay_out()
     quick = quick_of(plan)
     assert quick is not None, "no tables"
     margins = np.array([plan._margin(row) for row in rows])
@@ -261,6 +263,7 @@ def test_what_has_no_tables_is_answered_by_the_engine(
         "logistic": lambda: make_pipeline(PREPARED["one-hot"](), LogisticRegression(solver="newton-cholesky")),
     }[name]()
     plan = compile_plan(model.fit(frame[INPUTS], frame["denied"]), inputs=contract.inputs)
+    plan.lay_out()
     if name != "logistic":
         assert quick_of(plan) is None
     rows = rows_of(frame)
@@ -291,6 +294,7 @@ def test_no_rows_have_no_scores(make_plan: Callable[[str], Plan]) -> None:
 
 def refused(plan: Plan, rows: Sequence[Row]) -> str:
     """What `score` and `score_rows` say about the one row that the model does not take, which must be the same."""
+    plan.lay_out()
     quick = quick_of(plan)
     assert quick is not None
     assert quick.margins(rows) is None
@@ -375,13 +379,15 @@ def grown(
     engine = TreeEngine(
         trees=builder.commit(), row_type=row_type, takes_missing=True, link="logit",  # type: ignore[arg-type]
     )  # fmt: skip
-    return Plan(
+    plan = Plan(
         family="Grown",
         tolerance=0.0,
         inputs=[PlanInput(name="x", type="number")],
         columns=[PlanColumn(source="x")],
         engine=engine,
     )
+    plan.lay_out()
+    return plan
 
 
 def test_a_model_without_trees_is_left_to_the_engine() -> None:
