@@ -23,7 +23,7 @@ __all__ = ["REASONS_FOLLOW", "Judge", "Judgement", "Reasons", "Row", "Weighed"]
 REASONS_FOLLOW = "to follow"
 
 # Reasons that take longer are for a thread of their own: hundreds of deep trees.
-_AT_ONCE_SECONDS = 0.002
+_AT_ONCE_SECONDS = 0.004
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
