@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,15 @@ __all__ = ["Ledger"]
 
 # Told about a commit: the tickets that were handed in, each with the record's place or why it has none.
 Tell = Callable[[Sequence[tuple[object, int | AuditError]]], None]
+
+
+def tell_all(outcomes: Iterable[tuple[Tell, object, int | AuditError]]) -> None:
+    """Tell everybody once about all of his records, each with its ticket and what became of it."""
+    told: dict[Tell, list[tuple[object, int | AuditError]]] = {}
+    for tell, ticket, outcome in outcomes:
+        told.setdefault(tell, []).append((ticket, outcome))
+    for tell, records in told.items():
+        tell(records)
 
 
 class _Waiting(NamedTuple):
@@ -264,11 +273,7 @@ class Ledger:
 
     def _commit(self, batch: list[_Waiting]) -> None:
         places = self._committer.commit([waiting.post for waiting in batch])
-        outcomes: dict[Tell, list[tuple[object, int | AuditError]]] = {}
-        for waiting, place in zip(batch, places, strict=True):
-            outcomes.setdefault(waiting.tell, []).append((waiting.ticket, place))
-        for tell, told in outcomes.items():
-            tell(told)
+        tell_all((w.tell, w.ticket, place) for w, place in zip(batch, places, strict=True))
 
 
 def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:

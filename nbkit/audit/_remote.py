@@ -20,7 +20,7 @@ from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._committer import MOST_WAITING, seal, seal_key_of
 from nbkit.audit._entry import entry_of, record_of
 from nbkit.audit._find import Finder
-from nbkit.audit._ledger import Ledger, Tell
+from nbkit.audit._ledger import Ledger, Tell, tell_all
 from nbkit.audit._messages import (
     ANSWERS,
     CHUNK,
@@ -225,12 +225,8 @@ class RemoteLedger:
     def _hear(self, message: Ready | Told | Found | Closed) -> None:
         if isinstance(message, Told):
             self.checkpoint, self.journaled = message.checkpoint, message.journaled
-            outcomes: dict[Tell, list[tuple[object, int | AuditError]]] = {}
-            for outcome in message.outcomes:
-                ticket, tell = self._told.pop(outcome.ticket)
-                outcomes.setdefault(tell, []).append((ticket, _place_of(outcome)))
-            for tell, told in outcomes.items():
-                tell(told)
+            heard_of = [(*self._told.pop(outcome.ticket), _place_of(outcome)) for outcome in message.outcomes]
+            tell_all((tell, ticket, place) for ticket, tell, place in heard_of)
         elif isinstance(message, Found):
             with self._lock:
                 asked = self._asked.pop(message.number, None)
@@ -245,11 +241,7 @@ class RemoteLedger:
         self._detach()
         waiting = self._end()
         error = AuditError("the ledger's writer has ended; ask again with the same id")
-        outcomes: dict[Tell, list[tuple[object, int | AuditError]]] = {}
-        for ticket, tell in waiting:
-            outcomes.setdefault(tell, []).append((ticket, error))
-        for tell, told in outcomes.items():
-            tell(told)
+        tell_all((tell, ticket, error) for ticket, tell in waiting)
         self._lost()
 
     def _end(self) -> list[tuple[object, Tell]]:

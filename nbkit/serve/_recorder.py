@@ -1,4 +1,4 @@
-"""From the event loop to the ledger's thread and back: once a turn of the loop or a commit, not a record."""
+"""From the event loop to the ledger's writer and back: once a few records or a commit, not a record."""
 
 from __future__ import annotations
 

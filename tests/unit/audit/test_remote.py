@@ -395,7 +395,8 @@ def test_a_writer_that_ends_before_anything_was_posted_is_noticed(both: Both) ->
     async def run() -> None:
         both.ledger.listen()
         both.writing.break_off()
-        await until(lambda: both.lost == ["lost"])
+        await until(lambda: bool(both.lost))
+        assert both.lost == ["lost"]
 
     asyncio.run(run())
 
