@@ -78,19 +78,21 @@ def read_request(body: bytes, *, rows: RowCheck) -> DecisionRequest:
     """
     try:
         read = _DECODER.decode(body)
+        # A field that is given twice is read once; two readers could then see two requests.
+        if _may_repeat(body):
+            _refuse_repeated(body)
+        check_ids(read.request_id, read.subject)
+        given = bytes(read.inputs)
+        request_id, subject = read.request_id or "", read.subject or ""
+        plain = rows.read_plain(given)
+        if plain is not None:
+            return DecisionRequest(request_id=request_id, subject=subject, row=plain)
+        inputs = _decode_inputs(given, rows=rows)
+        row = rows.check(inputs)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         _explain(body, error, rows=rows)
-    # A field that is given twice is read once; two readers could then see two requests.
-    if _may_repeat(body):
-        _refuse_repeated(body)
-    check_ids(read.request_id, read.subject)
-    body = bytes(read.inputs)
-    request_id, subject = read.request_id or "", read.subject or ""
-    plain = rows.read_plain(body)
-    if plain is not None:
-        return DecisionRequest(request_id=request_id, subject=subject, row=plain)
-    inputs = _decode_inputs(body, rows=rows)
-    row = rows.check(inputs)
+    except RecursionError:
+        raise BadRequestError("expected a JSON object with inputs: nested too deeply") from None
     return DecisionRequest(request_id=request_id, subject=subject, row=row, special=rows.special(inputs))
 
 

@@ -36,6 +36,8 @@ _BYTES = (
     b'{"inputs":',
     b"{}" * 500,
     b"[" * 20_000,
+    b'{"inputs":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    b'{"inputs":{"income":' + b'{"a":' * 9_000 + b"1" + b"}" * 9_002,
     b'{"inputs":{"income":NaN}}',
 )
 

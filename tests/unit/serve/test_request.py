@@ -46,6 +46,10 @@ def test_request_id_and_subject_are_optional(rows: RowCheck) -> None:
         (f'{{"request_id": "a", "request_id": "b", {INPUTS}}}', "$.request_id: appears twice"),
         (f'{{{INPUTS}, "\\u0069nputs": {{}}}}', "$.inputs: appears twice"),
         ("[" * 100_000, "expected a JSON object with inputs"),
+        ('{"inputs": ' + "[" * 30_000 + "]" * 30_000 + "}", "nested too deeply"),
+        ('{"inputs": ' + '{"a":' * 9_000 + "1" + "}" * 9_001, "nested too deeply"),
+        ('{"other": ' + "[" * 30_000 + "]" * 30_000 + "}", "expected a JSON object with inputs"),
+        ('{"inputs": {"\\n": ' + "[" * 30_000 + "]" * 30_000 + "}}", "nested too deeply"),
     ],
 )
 def test_a_request_that_is_wrong_whatever_the_model_is_refused(rows: RowCheck, body: str, problem: str) -> None:
