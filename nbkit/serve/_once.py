@@ -87,6 +87,8 @@ class Once:
         if not turn.request.request_id:
             return
         held = self._running.pop(turn.id)
+        if held.done():
+            return  # `known` found what stands under the id
         if record is None:
             held.cancel()
         else:
@@ -143,6 +145,10 @@ class Once:
         found = await asyncio.to_thread(self._find_quietly, turn.id)
         if found is None:
             raise error
+        held = self._running.get(turn.id)
+        if held is not None and not held.done():
+            # Those who wait compare it with their own request: the one that is refused may be the only wrong one.
+            held.set_result(found)
         return same_request(found, seal=self.seal(turn))
 
     def _find_quietly(self, request_id: str) -> AuditRecord | None:

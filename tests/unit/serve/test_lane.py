@@ -657,6 +657,19 @@ def test_the_same_id_in_one_turn_is_one_decision(
     assert service.once._running == {}
 
 
+def test_one_that_is_refused_under_a_known_id_refuses_nobody_of_its_turn(
+    make_service: Callable[..., Service], package: Package, lender: Any
+) -> None:
+    service = make_service(package)
+    (first,) = take_together(service, bodies_of([lender.BAD], request_id="one"))
+    sent = bodies_of([lender.GOOD, lender.BAD, lender.GOOD, lender.BAD], request_id="one")
+    wrong, same, wrong_too, same_too = (said for said in take_together(service, sent) if isinstance(said, Answer))
+    assert (wrong.status, wrong_too.status) == (409, 409)
+    assert same == same_too == first
+    assert len(kept(service)) == 1
+    assert service.once._running == {}
+
+
 def test_a_plan_that_raises_goes_the_long_way_and_the_fallback_answers(
     make_service: Callable[..., Service], package: Package, lender: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,21 @@ def test_requests_with_one_id_at_the_same_time_are_decided_once(service: Service
     assert len(read_records(path)) == 1
 
 
+def test_one_that_is_refused_under_a_known_id_refuses_nobody_who_waits_behind_it(
+    service: Service, lender: Any, path: Path
+) -> None:
+    async def several() -> list[Answer]:
+        sent = [lender.BAD, lender.GOOD, lender.BAD, lender.GOOD]
+        return list(await asyncio.gather(*(service.decide(body(inputs, request_id="r1")) for inputs in sent)))
+
+    first = ask(service, lender.GOOD, request_id="r1")
+    wrong, same, wrong_too, same_too = asyncio.run(several())
+    assert (wrong.status, wrong_too.status) == (409, 409)
+    assert same == same_too == first
+    assert len(read_records(path)) == 1
+    assert service.once._running == {}
+
+
 def test_requests_without_an_id_get_one_each(service: Service, lender: Any, path: Path) -> None:
     first, second = (ask(service, lender.GOOD) for _ in range(2))
     assert first.body["request_id"] != second.body["request_id"]
