@@ -15,14 +15,19 @@ HEAD_SECONDS = 5.0
 # Enough for a token of an issuer and a trace; the parser itself would take any amount.
 HEAD_LIMIT = 32 * 1024
 
+# For a caller to read what lies ready for him: a reply of many rows over a slow line, and no longer.
+READ_SECONDS = 30.0
+
 
 class PatientProtocol(StampingProtocol):
-    """Closes a connection whose head is late or large; bodies have limits of their own in the application.
+    """Closes a connection whose head is late or large, that sends what is no head, or that does not read.
 
-    A head that arrives in one piece, as nearly all do, costs no timer.
+    Bodies have limits of their own in the application. A head that arrives in one piece, as nearly all do, costs no
+    timer.
     """
 
     _timer: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _in_head = False
 
@@ -38,7 +43,7 @@ class PatientProtocol(StampingProtocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Parse; what leaves a head unfinished is counted and timed.
+        """Parse; what leaves a head unfinished, or belongs to no request that is being answered, is timed.
 
         Parameters
         ----------
@@ -51,6 +56,10 @@ class PatientProtocol(StampingProtocol):
             self._wait()
             if self._head_bytes > HEAD_LIMIT:
                 self._end()
+        elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            # Blank lines, or the body of a request that was answered without it: the server itself has just put its
+            # own timer away, and would listen to them for ever.
+            self._wait()
 
     def on_message_begin(self) -> None:
         """Note that a head begins."""
@@ -61,27 +70,52 @@ class PatientProtocol(StampingProtocol):
         """Stop waiting: from here the application's own limits hold."""
         self._in_head = False
         self._head_bytes = 0
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_waiting()
         super().on_headers_complete()
 
+    def pause_writing(self) -> None:
+        """Begin to wait for a caller who does not read."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = asyncio.get_running_loop().call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """He has read."""
+        self._stop_waiting_for_reading()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection; where he has not even read the last reply, without waiting for that."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super().timeout_keep_alive_handler()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go of the timer.
+        """Let go of the timers.
 
         Parameters
         ----------
         exc : Exception or None
             Why it ended.
         """
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_waiting()
+        self._stop_waiting_for_reading()
         super().connection_lost(exc)
 
     def _wait(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._end)
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _stop_waiting_for_reading(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _end(self) -> None:
         self._timer = None

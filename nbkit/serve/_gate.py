@@ -119,8 +119,7 @@ class _GatedProtocol(PatientProtocol):
     def data_received(self, data: bytes) -> None:
         if self._entered is None and data.startswith(b"POST "):
             if not self._gate.lets_in() and self._may_be_turned_away(data):
-                self._unset_keepalive_if_required()
-                self.transport.write(BUSY)
+                self._turn_away()
                 return
             self._entered = time.perf_counter()
             self._gate.enter()
@@ -139,13 +138,24 @@ class _GatedProtocol(PatientProtocol):
             self._gate.leave(time.perf_counter() - self._entered if answered else None)
             self._entered = None
 
+    def _turn_away(self) -> None:
+        """Say 503; the connection then waits for its next request as after any reply."""
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        self.transport.write(BUSY)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
     def _may_be_turned_away(self, data: bytes) -> bool:
         """Whether these bytes are one whole request on a connection where nothing else is going on."""
         head, found, body = data.partition(b"\r\n\r\n")
-        at = head.lower().find(b"\r\ncontent-length:")
+        said = head.lower()
+        at = said.find(b"\r\ncontent-length:")
         if (
             not found
             or at < 0
+            # Whoever stands in front may see another end of it: that is for the parser to refuse.
+            or said.count(b"content-length") > 1
+            or b"transfer-encoding" in said
             or self._in_head
             or self._unsent
             or (self.cycle is not None and not self.cycle.response_complete)
