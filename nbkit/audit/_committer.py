@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, Self, cast
+from typing import Self, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -34,13 +34,6 @@ RETRY_SECONDS = 1.0
 
 # The place of a record that is durable here and not yet in the ledger.
 _IN_THE_JOURNAL = 0
-
-
-class Post(NamedTuple):
-    """A record that is handed over, and whether the journal is enough for it."""
-
-    entry: Entry
-    may_wait: bool
 
 
 def seal_key_of(key: Ed25519PrivateKey) -> bytes:
@@ -97,16 +90,16 @@ class Committer:
         """The last signed checkpoint; None while the ledger is empty."""
         return self._book.checkpoint
 
-    def commit(self, batch: Sequence[Post]) -> list[int | AuditError]:
-        """Write records; each is durable when this returns, or has a reason why not."""
+    def commit(self, entries: Sequence[Entry], *, may_wait: Sequence[bool]) -> list[int | AuditError]:
+        """Write records; each is durable when this returns, be it in the journal, or has a reason why not."""
         if self.journaled:
             # The order of records is that of their answers: nothing overtakes the journal.
-            return self._set_aside(batch, AuditError("the ledger takes what waits in the journal first"))
+            return self._set_aside(entries, may_wait, AuditError("the ledger takes what waits in the journal first"))
         try:
-            return self._append([post.entry for post in batch])
+            return self._append(entries)
         except AuditError as error:
             self._retry_at = time.monotonic() + RETRY_SECONDS
-            return self._set_aside(batch, error)
+            return self._set_aside(entries, may_wait, error)
 
     def drain(self, *, at_once: bool = False) -> None:
         """Bring what waits in the journal into the ledger, if it is time to try."""
@@ -137,23 +130,25 @@ class Committer:
             _LOG.exception("the ledger's writer failed")
             raise AuditError(f"the ledger's writer failed: {type(error).__name__}: {error}") from error
 
-    def _set_aside(self, batch: Sequence[Post], error: AuditError) -> list[int | AuditError]:
+    def _set_aside(
+        self, entries: Sequence[Entry], may_wait: Sequence[bool], error: AuditError
+    ) -> list[int | AuditError]:
         """Put those into the journal that may wait there; the others hear why they cannot be recorded."""
-        places: list[int | AuditError] = [error] * len(batch)
+        places: list[int | AuditError] = [error] * len(entries)
         journal = self._journal
         if journal is None:
             return places
         aside: dict[tuple[str, str], int] = {}
-        for number, waiting in enumerate(batch):
-            request = (waiting.entry.model, waiting.entry.request_id)
-            if waiting.may_wait and (request in aside or journal.find(*request) is not None):
-                places[number] = repeated(waiting.entry)
-            elif waiting.may_wait:
+        for number, (entry, waits) in enumerate(zip(entries, may_wait, strict=True)):
+            request = (entry.model, entry.request_id)
+            if waits and (request in aside or journal.find(*request) is not None):
+                places[number] = repeated(entry)
+            elif waits:
                 aside[request] = number
         if aside:
             begins = not len(journal)
             try:
-                journal.append([batch[number].entry for number in aside.values()])
+                journal.append([entries[number] for number in aside.values()])
             except AuditError as failed:
                 problem = AuditError(f"{error}; and the journal: {failed}")
                 return [problem if number in aside.values() else place for number, place in enumerate(places)]

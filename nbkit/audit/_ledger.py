@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit._book import Place
 from nbkit.audit._checkpoint import Checkpoint
-from nbkit.audit._committer import MOST_IN_A_COMMIT, MOST_WAITING, Committer, Post, seal, seal_key_of
-from nbkit.audit._entry import entry_of
+from nbkit.audit._committer import MOST_IN_A_COMMIT, MOST_WAITING, Committer, seal, seal_key_of
+from nbkit.audit._entry import Entry, entry_of
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
 
@@ -25,17 +25,18 @@ __all__ = ["Ledger"]
 Tell = Callable[[Sequence[tuple[object, int | AuditError]]], None]
 
 
-def tell_all(outcomes: Iterable[tuple[Tell, object, int | AuditError]]) -> None:
+def tell_all(outcomes: Iterable[tuple[Tell, Iterable[tuple[object, int | AuditError]]]]) -> None:
     """Tell everybody once about all of his records, each with its ticket and what became of it."""
     told: dict[Tell, list[tuple[object, int | AuditError]]] = {}
-    for tell, ticket, outcome in outcomes:
-        told.setdefault(tell, []).append((ticket, outcome))
+    for tell, some in outcomes:
+        told.setdefault(tell, []).extend(some)
     for tell, records in told.items():
         tell(records)
 
 
 class _Waiting(NamedTuple):
-    post: Post
+    entry: Entry
+    may_wait: bool
     ticket: object
     tell: Tell
 
@@ -160,7 +161,7 @@ class Ledger:
         ready: list[_Waiting] = []
         for record, ticket, may_wait in posts:
             try:
-                ready.append(_Waiting(Post(entry_of(record), may_wait), ticket, tell))
+                ready.append(_Waiting(entry_of(record), may_wait, ticket, tell))
             except AuditError as error:
                 refused.append((ticket, error))
         problem = ""
@@ -272,8 +273,8 @@ class Ledger:
         return batch, False
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        places = self._committer.commit([waiting.post for waiting in batch])
-        tell_all((w.tell, w.ticket, place) for w, place in zip(batch, places, strict=True))
+        places = self._committer.commit([w.entry for w in batch], may_wait=[w.may_wait for w in batch])
+        tell_all((w.tell, [(w.ticket, place)]) for w, place in zip(batch, places, strict=True))
 
 
 def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from nbkit.audit._checkpoint import Checkpoint
+from nbkit.audit._entry import Entry
 
 __all__ = [
     "ANSWERS",
@@ -19,6 +20,7 @@ __all__ = [
     "Posted",
     "Read",
     "Ready",
+    "Refused",
     "Told",
     "framed",
 ]
@@ -30,22 +32,22 @@ _HEAD = 4
 CHUNK = 256 * 1024
 
 
-class Outcome(msgspec.Struct, array_like=True):
-    """What became of one record: a place, or words where it has none."""
+class Refused(msgspec.Struct, array_like=True):
+    problem: str
+    repeated: bool
 
-    ticket: int
-    place: int
-    problem: str = ""
-    repeated: bool = False
+
+class Outcome(msgspec.Struct, array_like=True):
+    """What became of records that were handed over together: the place of the first if the others follow it."""
+
+    number: int
+    places: int | list[int | Refused]
 
 
 class Posted(msgspec.Struct, array_like=True, tag="post"):
-    ticket: int
-    id: str
-    model: str
-    request_id: str
-    body: bytes
-    may_wait: bool
+    number: int
+    entries: list[Entry]
+    may_wait: list[bool]
 
 
 class Find(msgspec.Struct, array_like=True, tag="find"):

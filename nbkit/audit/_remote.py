@@ -6,10 +6,11 @@ This is the end of the socket pair on the event loop of the one that decides; `w
 from __future__ import annotations
 
 import asyncio
+import itertools
 import select
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar, cast
 
@@ -33,6 +34,7 @@ from nbkit.audit._messages import (
     Posted,
     Read,
     Ready,
+    Refused,
     Told,
     framed,
 )
@@ -82,7 +84,8 @@ class RemoteLedger:
         self._lock = threading.Lock()
         self._closed = False
         self._count = 0
-        self._told: dict[int, tuple[object, Tell]] = {}
+        self._waiting = 0
+        self._told: dict[int, tuple[list[object], Tell]] = {}
         self._asked: dict[int, tuple[threading.Event, list[Found]]] = {}
         self.journaled = 0
         self.checkpoint: Checkpoint | None = None
@@ -109,25 +112,31 @@ class RemoteLedger:
             As `Ledger.post` takes it.
         """
         refused: list[tuple[object, int | AuditError]] = []
-        data: list[bytes] = []
+        ready = Posted(0, [], [])
+        tickets: list[object] = []
+        for record, ticket, may_wait in posts:
+            try:
+                ready.entries.append(entry_of(record))
+            except AuditError as error:
+                refused.append((ticket, error))
+            else:
+                ready.may_wait.append(may_wait)
+                tickets.append(ticket)
+        problem = ""
         with self._lock:
-            full = len(self._told) + len(posts) > MOST_WAITING
-            problem = "the ledger is closed" if self._closed else ""
-            problem = problem or (f"the ledger is behind: {MOST_WAITING} records wait for the disk" if full else "")
-            for record, ticket, may_wait in posts:
-                try:
-                    entry = entry_of(record)
-                    if problem:
-                        raise AuditError(problem)
-                except AuditError as error:
-                    refused.append((ticket, error))
-                    continue
-                self._count += 1
-                self._told[self._count] = (ticket, tell)
-                data.append(framed(Posted(self._count, entry.id, entry.model, entry.request_id, entry.body, may_wait)))
-        if data:
+            if self._closed:
+                problem = "the ledger is closed"
+            elif self._waiting + len(tickets) > MOST_WAITING:
+                problem = f"the ledger is behind: {MOST_WAITING} records wait for the disk"
+            elif tickets:
+                self._count = ready.number = self._count + 1
+                self._waiting += len(tickets)
+                self._told[ready.number] = (tickets, tell)
+        if problem:
+            refused += [(ticket, AuditError(problem)) for ticket in tickets]
+        elif tickets:
             self.listen()
-            self._send(b"".join(data))
+            self._send(framed(ready))
         if refused:
             tell(refused)
 
@@ -225,8 +234,10 @@ class RemoteLedger:
     def _hear(self, message: Ready | Told | Found | Closed) -> None:
         if isinstance(message, Told):
             self.checkpoint, self.journaled = message.checkpoint, message.journaled
-            heard_of = [(*self._told.pop(outcome.ticket), _place_of(outcome)) for outcome in message.outcomes]
-            tell_all((tell, ticket, place) for ticket, tell, place in heard_of)
+            with self._lock:
+                heard_of = [(*self._told.pop(outcome.number), outcome) for outcome in message.outcomes]
+                self._waiting -= sum(len(tickets) for tickets, _, _ in heard_of)
+            tell_all((tell, zip(tickets, _places_of(outcome), strict=False)) for tickets, tell, outcome in heard_of)
         elif isinstance(message, Found):
             with self._lock:
                 asked = self._asked.pop(message.number, None)
@@ -241,10 +252,10 @@ class RemoteLedger:
         self._detach()
         waiting = self._end()
         error = AuditError("the ledger's writer has ended; ask again with the same id")
-        tell_all((tell, ticket, error) for ticket, tell in waiting)
+        tell_all((tell, [(ticket, error) for ticket in tickets]) for tickets, tell in waiting)
         self._lost()
 
-    def _end(self) -> list[tuple[object, Tell]]:
+    def _end(self) -> list[tuple[list[object], Tell]]:
         with self._lock:
             self._closed = True
             waiting = list(self._told.values())
@@ -284,7 +295,11 @@ class RemoteLedger:
 AnyLedger = Ledger | RemoteLedger
 
 
-def _place_of(outcome: Outcome) -> int | AuditError:
-    if outcome.repeated:
-        return AlreadyRecordedError(outcome.problem)
-    return AuditError(outcome.problem) if outcome.problem else outcome.place
+def _places_of(outcome: Outcome) -> Iterable[int | AuditError]:
+    if isinstance(outcome.places, int):
+        return itertools.count(outcome.places)
+    return [_error_of(place) if isinstance(place, Refused) else place for place in outcome.places]
+
+
+def _error_of(refused: Refused) -> AuditError:
+    return AlreadyRecordedError(refused.problem) if refused.repeated else AuditError(refused.problem)

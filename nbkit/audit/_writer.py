@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import msgspec
 
-from nbkit.audit._committer import MOST_IN_A_COMMIT, Committer, Post
-from nbkit.audit._entry import Entry, entry_of
+from nbkit.audit._committer import MOST_IN_A_COMMIT, Committer
+from nbkit.audit._entry import entry_of
 from nbkit.audit._messages import (
     CHUNK,
     REQUESTS,
@@ -23,6 +23,7 @@ from nbkit.audit._messages import (
     Posted,
     Read,
     Ready,
+    Refused,
     Told,
     framed,
 )
@@ -91,25 +92,27 @@ class _Writer:
     def _next(self) -> tuple[list[Posted | Find | Read | Close], bool]:
         """Wait for messages, while some records wait in the journal not for ever; all that are there come together."""
         messages: list[Posted | Find | Read | Close] = []
+        records = 0
         patience = self._committer.patience
-        while len(messages) < MOST_IN_A_COMMIT and select.select([self._channel], [], [], patience)[0]:
+        while records < MOST_IN_A_COMMIT and select.select([self._channel], [], [], patience)[0]:
             try:
                 data = self._channel.recv(CHUNK)
             except ConnectionResetError:
                 data = b""
             if not data:
                 return messages, True
-            messages += map(REQUESTS.decode, self._frames.feed(data))
+            came = [REQUESTS.decode(frame) for frame in self._frames.feed(data)]
+            records += sum(len(message.entries) for message in came if isinstance(message, Posted))
+            messages += came
             patience = 0.0 if messages else patience
         return messages, False
 
     def _commit(self, posts: Sequence[Posted]) -> None:
         if not posts:
             return
-        places = self._committer.commit(
-            [Post(Entry(id=p.id, model=p.model, request_id=p.request_id, body=p.body), p.may_wait) for p in posts]
-        )
-        outcomes = [_outcome_of(post.ticket, place) for post, place in zip(posts, places, strict=True)]
+        entries = [entry for post in posts for entry in post.entries]
+        places = iter(self._committer.commit(entries, may_wait=[waits for post in posts for waits in post.may_wait]))
+        outcomes = [Outcome(post.number, _told_of([next(places) for _ in post.entries])) for post in posts]
         self._answer(Told(outcomes, self._committer.checkpoint, self._committer.journaled))
 
     def _found(self, asked: Find | Read) -> Found:
@@ -128,7 +131,12 @@ class _Writer:
             self._channel.sendall(framed(message))
 
 
-def _outcome_of(ticket: int, place: int | AuditError) -> Outcome:
-    if isinstance(place, AuditError):
-        return Outcome(ticket, 0, str(place) or "not recorded", isinstance(place, AlreadyRecordedError))
-    return Outcome(ticket, place)
+def _told_of(places: list[int | AuditError]) -> int | list[int | Refused]:
+    first = places[0]
+    if isinstance(first, int) and places == [*range(first, first + len(places))]:
+        return first
+    return [place if isinstance(place, int) else _refused(place) for place in places]
+
+
+def _refused(problem: AuditError) -> Refused:
+    return Refused(str(problem) or "not recorded", isinstance(problem, AlreadyRecordedError))

@@ -113,8 +113,8 @@ def test_a_request_that_waits_is_not_recorded_twice(ledger: Ledger, make_record:
     post(ledger, make_record(1))
     (again,) = post(ledger, make_record(2, request_id="r-1"))
     assert isinstance(again, AlreadyRecordedError)
-    entries = [committer_module.Post(entry=entry_of(make_record(n, request_id="r-7")), may_wait=True) for n in (3, 4)]
-    first, second = ledger._committer._set_aside(entries, AuditError("gone"))
+    entries = [entry_of(make_record(n, request_id="r-7")) for n in (3, 4)]
+    first, second = ledger._committer._set_aside(entries, [True, True], AuditError("gone"))
     assert first == 0
     assert isinstance(second, AlreadyRecordedError)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import threading
 import time
@@ -23,9 +24,9 @@ from nbkit.audit import _messages as messages_module
 from nbkit.audit import _remote as remote_module
 from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._journal import Journal
-from nbkit.audit._messages import Find, Found, Frames, Outcome, Posted, Read, Told, framed
-from nbkit.audit._remote import _place_of
-from nbkit.audit._writer import _outcome_of
+from nbkit.audit._messages import Find, Found, Frames, Outcome, Posted, Read, Refused, Told, framed
+from nbkit.audit._remote import _error_of
+from nbkit.audit._writer import _refused, _told_of
 from nbkit.errors import AlreadyRecordedError, AuditError
 from nbkit.records import AuditRecord
 
@@ -579,11 +580,8 @@ def test_what_a_worker_handed_over_before_it_died_is_written(
     writing = Writing(place=path, key=key, journal=waits)
     ledger = RemoteLedger(writing.ours, place=path, key=key, lost=lambda: None)
     writing.outage.goes_on.clear()
-    sent = b"".join(
-        framed(Posted(n, e.id, e.model, e.request_id, e.body, False))
-        for n, e in ((n, entry_of(make_record(n))) for n in range(1, 31))
-    )
-    half = framed(Posted(31, "d-31", MODEL, "r-31", b"{}", False))[:-1]
+    sent = b"".join(framed(Posted(n, [entry_of(make_record(n))], [False])) for n in range(1, 31))
+    half = framed(Posted(31, [entry_of(make_record(31))], [False]))[:-1]
     writing.ours.sendall(sent + half)
     ledger._finder.close()
     writing.ours.close()
@@ -597,8 +595,7 @@ def test_a_worker_that_dies_without_reading_its_answers_resets_nothing_that_was_
     path: Path, key: Ed25519PrivateKey, make_record: MakeRecord
 ) -> None:
     writing = Writing(place=path, key=key)
-    entry = entry_of(make_record(1))
-    writing.ours.sendall(framed(Posted(1, entry.id, entry.model, entry.request_id, entry.body, False)))
+    writing.ours.sendall(framed(Posted(1, [entry_of(make_record(1))], [False])))
     ends = time.monotonic() + SECONDS
     while not path.exists() or not _ids(path):
         assert time.monotonic() < ends
@@ -632,13 +629,36 @@ def test_a_fault_of_one_who_hears_leaves_the_other_messages_whole(both: Both, ma
 
 
 def test_an_outcome_without_words_is_still_a_refusal() -> None:
-    assert _outcome_of(3, AuditError("")).problem == "not recorded"
-    assert _outcome_of(3, 8) == Outcome(3, 8)
-    told = _place_of(_outcome_of(3, AlreadyRecordedError("again")))
+    assert _refused(AuditError("")).problem == "not recorded"
+    told = _error_of(_refused(AlreadyRecordedError("again")))
     assert isinstance(told, AlreadyRecordedError)
     assert str(told) == "again"
-    assert _place_of(Outcome(3, 8)) == 8
-    assert not isinstance(_place_of(_outcome_of(3, AuditError("no"))), AlreadyRecordedError)
+    assert not isinstance(_error_of(_refused(AuditError("no"))), AlreadyRecordedError)
+
+
+def test_places_that_follow_each_other_are_told_as_one() -> None:
+    again = AlreadyRecordedError("again")
+    assert _told_of([8]) == 8
+    assert _told_of([8, 9, 10]) == 8
+    assert _told_of([8, 10]) == [8, 10]
+    assert _told_of([0, 0]) == [0, 0]  # both in the journal
+    assert _told_of([8, again, 9]) == [8, Refused("again", True), 9]
+    assert _told_of([again, 8]) == [Refused("again", True), 8]
+
+
+def test_one_that_is_refused_among_others_leaves_them_their_places(both: Both, make_record: MakeRecord) -> None:
+    async def run() -> None:
+        assert await post(both.ledger, make_record(1)) == [1]
+        places = await post(both.ledger, make_record(2), make_record(3, request_id="r-1"), make_record(4))
+        assert (places[0], places[2]) == (2, 3)
+        assert isinstance(places[1], AlreadyRecordedError)
+        # One that cannot be written at all is told at once, and the others after it keep theirs.
+        places = await post(both.ledger, make_record(5), make_record(6, score=math.inf), make_record(7))
+        assert (places[0], places[2]) == (4, 5)
+        assert "expected a finite number" in "".join(getattr(places[1], "problems", ()))
+        assert both.ledger._waiting == 0
+
+    asyncio.run(run())
 
 
 def test_seals_are_those_of_the_ledger(both: Both, path: Path, key: Ed25519PrivateKey) -> None:
@@ -651,7 +671,19 @@ _MESSAGES = st.lists(
         st.builds(Find, st.integers(0, 2**32), st.text(max_size=9), st.text(max_size=9)),
         st.builds(Read, st.integers(0, 2**32), st.text(max_size=9)),
         st.builds(
-            Posted, st.just(1), st.just("d"), st.just("m"), st.just("r"), st.binary(max_size=70_000), st.booleans()
+            Posted,
+            st.just(1),
+            st.lists(
+                st.builds(
+                    Entry,
+                    id=st.just("d"),
+                    model=st.just("m"),
+                    request_id=st.just("r"),
+                    body=st.binary(max_size=70_000),
+                ),
+                max_size=3,
+            ),
+            st.lists(st.booleans(), max_size=3),
         ),
     ),
     max_size=6,
@@ -671,7 +703,7 @@ def test_messages_are_the_same_wherever_the_socket_cuts_them(messages: list[obje
 
 
 def test_every_single_cut_of_two_messages_gives_both() -> None:
-    messages = [Told([Outcome(1, 2), Outcome(3, 0, "no", True)], None, 4), Found(7, None, "x")]
+    messages = [Told([Outcome(1, 2), Outcome(3, [0, Refused("no", True)])], None, 4), Found(7, None, "x")]
     stream = b"".join(map(framed, messages))
     for cut in range(len(stream) + 1):
         frames = Frames()
