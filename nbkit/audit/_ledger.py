@@ -147,7 +147,13 @@ class Ledger:
         """
         self.post_all([(record, ticket, may_wait)], tell=tell)
 
-    def post_all(self, posts: Sequence[tuple[AuditRecord, object, bool]], *, tell: Tell) -> None:
+    def post_all(
+        self,
+        posts: Sequence[tuple[AuditRecord, object, bool]],
+        *,
+        tell: Tell,
+        hurry: bool = True,  # noqa: ARG002 - a `RemoteLedger` is asked in the same words
+    ) -> None:
         """Hand over records that were decided together: they wake the writer once, and nearly always share a commit.
 
         Parameters
@@ -156,6 +162,8 @@ class Ledger:
             Record, ticket and ``may_wait`` of each, as `post` takes them.
         tell : callable
             As `post` takes it.
+        hurry : bool
+            False when nobody waits for them. Here all go at once; a `RemoteLedger` lets those gather.
         """
         refused: list[tuple[object, int | AuditError]] = []
         ready: list[_Waiting] = []

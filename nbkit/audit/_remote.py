@@ -45,6 +45,13 @@ __all__ = ["AnyLedger", "RemoteLedger"]
 
 _Answer = TypeVar("_Answer", Ready, Closed)
 
+# How long records that nobody waits for lie here for others to go with: each message wakes the writer, and one that
+# comes alone is a commit of its own.
+_LATER_SECONDS = 0.02
+
+# As much of them as a socket takes at once goes at once.
+_MOST_LATER = CHUNK // 4
+
 # How long a look into the journal may take: it is asked between two commits.
 _ANSWER_SECONDS = 5.0
 
@@ -81,6 +88,8 @@ class RemoteLedger:
         self._frames = Frames()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._out = bytearray()
+        self._later = bytearray()
+        self._later_is_due = False
         self._lock = threading.Lock()
         self._closed = False
         self._count = 0
@@ -101,7 +110,7 @@ class RemoteLedger:
             self._channel.setblocking(False)
             self._loop.add_reader(self._channel.fileno(), self._readable)
 
-    def post_all(self, posts: Sequence[tuple[AuditRecord, object, bool]], *, tell: Tell) -> None:
+    def post_all(self, posts: Sequence[tuple[AuditRecord, object, bool]], *, tell: Tell, hurry: bool = True) -> None:
         """Hand over records (see `Ledger.post_all`); ``tell`` is called on the loop.
 
         Parameters
@@ -110,6 +119,8 @@ class RemoteLedger:
             Record, ticket and ``may_wait`` of each.
         tell : callable
             As `Ledger.post` takes it.
+        hurry : bool
+            False when nobody waits for them: they go with the next that hurry, or soon after.
         """
         refused: list[tuple[object, int | AuditError]] = []
         ready = Posted(0, [], [])
@@ -136,7 +147,7 @@ class RemoteLedger:
             refused += [(ticket, AuditError(problem)) for ticket in tickets]
         elif tickets:
             self.listen()
-            self._send(framed(ready))
+            self._send(framed(ready), hurry=hurry)
         if refused:
             tell(refused)
 
@@ -161,7 +172,7 @@ class RemoteLedger:
         self._detach()
         self._channel.setblocking(True)
         with suppress(OSError):
-            closed = self._wait_for(Closed, sending=bytes(self._out) + framed(Close()))
+            closed = self._wait_for(Closed, sending=bytes(self._out + self._later) + framed(Close()))
             self.checkpoint = closed.checkpoint if closed else self.checkpoint
         self._end()
 
@@ -182,15 +193,29 @@ class RemoteLedger:
             raise AuditError(answers[0].problem)
         return record_of(answers[0].body, place="journal") if answers[0].body else None
 
-    def _send(self, data: bytes) -> None:
+    def _send(self, data: bytes, *, hurry: bool = True) -> None:
         loop = self._loop
         if loop is None:
             return  # asked from a thread before the loop listens, or after the writer has ended: there is no answer
+        act = self._write if hurry else self._lay_by
         if asyncio._get_running_loop() is loop:
-            self._write(data)
+            act(data)
         else:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                loop.call_soon_threadsafe(self._write, data)
+                loop.call_soon_threadsafe(act, data)
+
+    def _lay_by(self, data: bytes) -> None:
+        self._later += data
+        if len(self._later) >= _MOST_LATER:
+            self._write()
+        elif not self._later_is_due:
+            self._later_is_due = True
+            asyncio.get_running_loop().call_later(_LATER_SECONDS, self._send_later)
+
+    def _send_later(self) -> None:
+        self._later_is_due = False
+        if self._later:  # or else they went with others
+            self._write()
 
     def _detach(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -201,7 +226,8 @@ class RemoteLedger:
     def _write(self, data: bytes = b"") -> None:
         """Send what the socket takes; the rest when it takes more. A writer that is behind never blocks the loop."""
         waited = bool(self._out)
-        self._out += data
+        self._out += self._later + data
+        self._later.clear()
         if waited and data:
             return
         try:

@@ -253,7 +253,7 @@ class Trials:
     def _follow(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> None:
         try:
             records = self._judged(batch, shadow)
-            self._ledger.post_all([(record, None, False) for record in records], tell=_heard)
+            self._ledger.post_all([(record, None, False) for record in records], tell=_heard, hurry=False)
         except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
             fields = {"request_id": batch[0][0].id, "version": shadow.version, "error": type(error).__name__}
             _LOG.error("shadow failed", extra={"fields": fields | {"rows": len(batch)}})

@@ -361,6 +361,75 @@ def test_a_question_that_is_not_answered_in_time_is_an_error_and_its_answer_is_d
     asyncio.run(run())
 
 
+def test_what_nobody_waits_for_goes_with_the_next_that_hurries(
+    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 3600.0)
+
+    async def run() -> None:
+        commits: list[int] = []
+        append = both.writing.committer._book.append
+        monkeypatch.setattr(
+            both.writing.committer._book, "append", lambda some: commits.append(len(some)) or append(some)
+        )
+        told = Hearer()
+        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
+        await asyncio.to_thread(both.ledger.post_all, [(make_record(2), 2, False)], tell=told, hurry=False)
+        await asyncio.sleep(0)
+        assert (both.ledger._waiting, bool(both.ledger._out)) == (2, False)
+        both.ledger.post_all([(make_record(3), 3, False)], tell=told)
+        await told.all_of(3)
+        assert (told.places, told.calls, commits) == ({1: 1, 2: 2, 3: 3}, 1, [3])
+
+    asyncio.run(run())
+
+
+def test_what_nobody_waits_for_goes_alone_when_nothing_comes(
+    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.001)
+
+    async def run() -> None:
+        told = Hearer()
+        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
+        assert await told.all_of(1) == [1]
+        both.ledger.post_all([(make_record(2), 2, False)], tell=told, hurry=False)
+        both.ledger.post_all([(make_record(3), 3, False)], tell=told)
+        await told.all_of(3)
+        await until(lambda: not both.ledger._later_is_due)  # and finds nothing
+        monkeypatch.setattr(remote_module, "_LATER_SECONDS", 3600.0)
+        both.ledger.post_all([(make_record(4), 4, False)], tell=told, hurry=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(remote_module, "_MOST_LATER", len(both.ledger._later) + 1)
+            both.ledger.post_all([(make_record(5), 5, False)], tell=told, hurry=False)
+        assert await told.all_of(5) == [1, 2, 3, 4, 5]  # it was as much as goes at once
+        both.ledger.post_all([(make_record(6), 6, False)], tell=last.extend, hurry=False)
+
+    last: list[tuple[object, Place_]] = []
+    asyncio.run(run())
+    both.ledger.close()
+    assert last == [(6, 6)]
+    assert both.ledger.checkpoint is not None
+    assert both.ledger.checkpoint.size == 6  # the last one lay here still
+
+
+def test_what_still_lay_here_when_the_writer_ended_hears_of_it(
+    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.01)
+
+    async def run() -> None:
+        told = Hearer()
+        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
+        both.writing.break_off()
+        (place,) = await told.all_of(1)
+        assert "the ledger's writer has ended" in str(place)
+        await until(lambda: not both.ledger._later_is_due)  # sent to nobody
+        assert both.lost == ["lost"]
+
+    asyncio.run(run())
+
+
 def test_when_the_writer_ends_by_itself_everybody_who_waits_hears_of_it(both: Both, make_record: MakeRecord) -> None:
     async def run() -> None:
         ledger, outage = both.ledger, both.writing.outage
