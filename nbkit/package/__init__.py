@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nbkit.package._compile import compile_plan
     from nbkit.package._contributions import Attribution, Contributions
+    from nbkit.package._kernels import has_kernel
     from nbkit.package._load import Package, load_package
     from nbkit.package._parity import Parity, measure_parity
     from nbkit.package._plan import Plan
@@ -36,6 +37,7 @@ __all__ = [
     "build_profile",
     "compile_plan",
     "fingerprint",
+    "has_kernel",
     "load_package",
     "load_reasons",
     "measure_parity",
@@ -58,6 +60,7 @@ _HOMES = {
     "build_profile": "_profile",
     "compile_plan": "_compile",
     "fingerprint": "_profile",
+    "has_kernel": "_kernels",
     "load_package": "_load",
     "load_reasons": "_reason_book",
     "measure_parity": "_parity",

@@ -178,7 +178,7 @@ class Contributions:
         engine = self._plan.engine
         if isinstance(self._explain, TreePaths):
             single = isinstance(engine, TreeEngine) and engine.row_type == "float32"
-            return self._explain.explain(cells.astype(np.float32).astype(np.float64) if single else cells)[0]
+            return self._explain.explain(cells.astype(np.float32).astype(np.float64) if single else cells)
         coefficients = engine.coefficients if isinstance(engine, LinearEngine) else ()
         return np.array(coefficients) * (cells - self._explain)
 

@@ -12,7 +12,6 @@ The leaves are added up tree by tree in the type that treelite adds them up in, 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.package._engines import TreeEngine
+from nbkit.package._kernels import KERNEL, Kernel
 from nbkit.package._quick_nodes import Node, TooLargeError, Tree
 from nbkit.package._rows import Category, Number, RowMaker
 from nbkit.package._steps import RefusedValueError, Scalar
@@ -30,9 +30,6 @@ __all__ = ["QuickTrees"]
 
 # A worker has room for so much beside the trees themselves; larger ensembles are walked.
 _MOST_BYTES = 24 * 1024 * 1024
-
-# Columns are read one after the other for this many rows and more: then a column's lines stay in the cache.
-_MANY_ROWS = 4
 
 # The line that takes nothing out.
 _ALL = 0
@@ -44,28 +41,13 @@ _Words = NDArray[np.uint32] | NDArray[np.uint64]
 Row = Mapping[str, Scalar]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
-    """How one column of the model finds its line from a number: by its place among thresholds, or that of missing."""
-
-    function: Callable[[float], float]
-    thresholds: list[float]
-    first: int
-    missing: int
-
-    def line(self, value: float) -> int:
-        cell = self.function(value)
-        return self.missing if cell != cell else self.first + bisect_left(self.thresholds, cell)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Chain:
-    """A number that becomes several columns, or one by steps; it takes the same number of lines present or missing."""
-
-    name: str
-    cells: tuple[_Cell, ...]
-    always: int
-    absent: tuple[int, ...]
+# How a number finds its line: sorted thresholds as float64, the line of the lowest place, and that of a missing value.
+_Cell = tuple[bytes, int, int]
+# A number that is a column as it is, or that becomes several columns or one by steps: it takes as many lines, present
+# (one that never changes and one for each function) or absent. A category: the line of each value, and of any other.
+_Number = tuple[str, bytes, int, int]
+_Chain = tuple[str, int, tuple[int, ...], tuple[tuple[Callable[[float], float], bytes, int, int], ...]]
+_Category = tuple[str, dict[str | None, int], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,26 +58,19 @@ class QuickTrees:
     ----------
     words : ndarray of shape (lines, trees)
         Which leaves are left.
-    numbers : tuple
-        Name, thresholds, first line and line of missing, of inputs that are a column as they are.
-    chains : tuple
-        Of other numbers.
-    categories : tuple
-        Name, line of each value, and line of any other.
+    numbers, chains, categories : tuple
+        How each input finds its lines.
     leaves : ndarray of shape (trees * bits,)
         Values, one tree after the other.
-    first_leaf : ndarray of shape (trees,)
-        Where a tree's values begin, less the exponent of a word's first bit.
     divisor, bias : float
         What the sum is divided by, and what is added then.
     """
 
     words: _Words
-    numbers: tuple[tuple[str, list[float], int, int], ...]
+    numbers: tuple[_Number, ...]
     chains: tuple[_Chain, ...]
-    categories: tuple[tuple[str, dict[str | None, int], int], ...]
+    categories: tuple[_Category, ...]
     leaves: NDArray[Any]
-    first_leaf: NDArray[np.intp]
     divisor: float
     bias: float
 
@@ -113,9 +88,11 @@ class QuickTrees:
         Returns
         -------
         QuickTrees or None
-            None where a tree has more than 64 leaves, a number is a category to the trees, or the tables were too
-            large.
+            None where a tree has more than 64 leaves, a number is a category to the trees, the tables were too large,
+            or nbkit was installed without its kernel.
         """
+        if KERNEL is None:
+            return None
         try:
             return _Layout(engine, rows).lay_out()
         except TooLargeError:
@@ -134,55 +111,15 @@ class QuickTrees:
         ndarray of float64 or None
             Bit for bit those of the engine; None where one of the rows has a value that the model may refuse.
         """
-        if not rows:
-            return np.zeros(0)
+        margins = np.empty(len(rows))
         try:
-            lines = [self._lines(row) for row in rows]
-        except (KeyError, RefusedValueError):
+            here = cast("Kernel", KERNEL).margins(
+                list(rows), self.numbers, self.chains, self.categories, self.words,
+                self.words.shape[1], self.leaves, self.divisor, self.bias, margins,
+            )  # fmt: skip
+        except RefusedValueError:
             return None
-        if any(_NOT_HERE in some for some in lines):
-            return None
-        words = self._conjunction(np.array(lines, dtype=np.intp))
-        # The lowest bit alone is a power of two, whose exponent is its place.
-        lowest = np.bitwise_and(words, np.negative(words), out=words)
-        if words.dtype == np.uint32:
-            places = (lowest.astype(np.float32).view(np.uint32) >> 23).astype(np.intp)
-        else:
-            places = (lowest.astype(np.float64).view(np.uint64) >> np.uint64(52)).astype(np.intp)
-        places += self.first_leaf
-        # Added up from left to right, as treelite does; numpy's sum would add in pairs.
-        sums = np.add.accumulate(self.leaves.take(places), axis=1)[:, -1].astype(np.float64)
-        means = (sums / self.divisor).astype(self.leaves.dtype).astype(np.float64)
-        return cast("NDArray[np.float64]", (means + self.bias).astype(self.leaves.dtype).astype(np.float64))
-
-    def _lines(self, row: Row) -> list[int]:
-        lines = []
-        for name, thresholds, first, missing in self.numbers:
-            value = row[name]
-            # NaN is not equal to itself, and is missing too.
-            present = value is not None and value == value
-            lines.append(first + bisect_left(thresholds, value) if present else missing)  # type: ignore[type-var]
-        for chain in self.chains:
-            value = row[chain.name]
-            if value is None or value != value:
-                lines += chain.absent
-            else:
-                lines.append(chain.always)
-                lines += [cell.line(cast("float", value)) for cell in chain.cells]
-        for name, known, other in self.categories:
-            value = row[name]
-            lines.append(known.get(value if value == value else None, other))  # type: ignore[arg-type]
-        return lines
-
-    def _conjunction(self, lines: NDArray[np.intp]) -> _Words:
-        if len(lines) < _MANY_ROWS:
-            return cast("_Words", np.bitwise_and.reduce(self.words[lines], axis=1))
-        words = self.words.take(lines[:, 0], axis=0)
-        following = np.empty_like(words)
-        for place in range(1, lines.shape[1]):
-            self.words.take(lines[:, place], axis=0, out=following, mode="clip")
-            words &= following
-        return words
+        return margins if here else None
 
 
 class _Layout:
@@ -212,8 +149,7 @@ class _Layout:
         rows, template = self._rows, self._rows.template
         numbers = []
         for name, place in rows.plain:
-            cell = self._cell(place, float)
-            numbers.append((name, cell.thresholds, cell.first, cell.missing))
+            numbers.append((name, *self._cell(place)))
         chains = tuple(self._chain(number, template) for number in rows.chains)
         categories = tuple(self._category(category, template) for category in rows.categories)
         outputs = 2 if self._engine.link == "identity" else 1
@@ -221,14 +157,12 @@ class _Layout:
         leaves = np.zeros((len(self._trees), self._bits), dtype=self._engine.trees.output_type)
         for place, tree in enumerate(self._trees):
             leaves[place, : len(tree.leaves)] = tree.leaves
-        exponent = 127 if self._bits == 32 else 1023
         return QuickTrees(
             words=cast("_Words", np.concatenate(self._blocks)),
             numbers=tuple(numbers),
             chains=chains,
             categories=categories,
             leaves=leaves.ravel(),
-            first_leaf=np.arange(len(self._trees), dtype=np.intp) * self._bits - exponent,
             divisor=float(len(self._trees)) if averages else 1.0,
             bias=float(array_of(self._header, "base_scores")[self._engine.output if outputs > 1 else 0]),
         )
@@ -255,7 +189,7 @@ class _Layout:
                     line[0, node.tree] &= self._word(~node.left & np.iinfo(self._word).max)
         return self._add(line)
 
-    def _cell(self, column: int, function: Callable[[float], float]) -> _Cell:
+    def _cell(self, column: int) -> _Cell:
         """Return how a number finds the line of one column, after adding the lines between its thresholds."""
         nodes = self._nodes.get(column, [])
         if any(node.listed is not None for node in nodes):
@@ -267,18 +201,18 @@ class _Layout:
             block[places[node.at_most], node.tree] &= self._word(~node.left & np.iinfo(self._word).max)
         np.bitwise_and.accumulate(block, axis=0, out=block)
         first = self._add(block)
-        return _Cell(function=function, thresholds=thresholds, first=first, missing=self._fused({column: math.nan}))
+        return np.array(thresholds, dtype=np.float64).tobytes(), first, self._fused({column: math.nan})
 
     def _chain(self, number: Number, template: Sequence[float]) -> _Chain:
         moving = {place for place, _ in number.present}
-        cells = tuple(self._cell(place, function) for place, function in number.present)
+        cells = tuple((function, *self._cell(place)) for place, function in number.present)
         always = self._fused({place: template[place] for place in number.places if place not in moving})
         absent = _NOT_HERE
         if number.missing is not None:
             absent = self._fused({place: template[place] for place in number.places} | dict(number.missing))
-        return _Chain(name=number.name, cells=cells, always=always, absent=(absent, *[_ALL] * len(cells)))
+        return number.name, always, (absent, *[_ALL] * len(cells)), cells
 
-    def _category(self, category: Category, template: Sequence[float]) -> tuple[str, dict[str | None, int], int]:
+    def _category(self, category: Category, template: Sequence[float]) -> _Category:
         usual = {place: template[place] for place in category.places}
 
         def line(changes: Sequence[tuple[int, float]] | None) -> int:

@@ -59,6 +59,14 @@ class ReasonBook:
     risk: Mapping[str, str] = field(default_factory=dict)
     policies: tuple[ReasonText, ...] = ()
     first: tuple[str, str] = ("", "")
+    _by_input: Mapping[str, tuple[ReasonText, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_input: dict[str, tuple[ReasonText, ...]] = {}
+        for entry in self.entries:
+            for name in entry.inputs:
+                by_input[name] = (*by_input.get(name, ()), entry)
+        object.__setattr__(self, "_by_input", by_input)
 
     @classmethod
     def parse(
@@ -148,7 +156,7 @@ class ReasonBook:
         RationaleError
             The input has no entry, or its typical value is needed and not known.
         """
-        entries = [entry for entry in self.entries if name in entry.inputs]
+        entries = self._by_input.get(name, ())
         if not entries:
             raise RationaleError(f"{REASONS_FILE}: no reason covers input {name!r}")
         if is_missing(value):

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nbkit.errors import PackageError
+from nbkit.package._kernels import KERNEL
 from nbkit.package._tree_nodes import Leaf, Split, Step, Tree, TreeliteModel, array_of
 
 __all__ = ["TreePaths"]
@@ -71,42 +72,55 @@ class _LeafBlock:
     """Leaves whose paths need the same number of quadrature nodes, padded to the same number of columns.
 
     Leaves are the last axis, so that every operation runs along memory. Shapes: ``column``, ``split``, ``to_left``,
-    ``share``, ``floor`` (columns, leaves), where padding names a split that every row satisfies. ``again`` (cells,) are
+    ``share`` (columns, leaves), where padding names a split that every row satisfies. ``again`` (cells,) are
     places of columns that a path splits more than once, and ``start`` (cells,) says where the further steps of each
     begin in ``more_split`` and ``more_left`` (steps,). ``time`` and ``weight`` (nodes,). Nothing has an axis of nodes
     beside columns and leaves: such arrays outgrow the cache, and reading them took most of the time.
     """
 
     value: NDArray[np.float64]
-    column: NDArray[np.intp]
-    split: NDArray[np.intp]
+    column: NDArray[np.int32]
+    split: NDArray[np.int32]
     to_left: NDArray[np.bool_]
-    again: NDArray[np.intp]
-    start: NDArray[np.intp]
-    more_split: NDArray[np.intp]
+    again: NDArray[np.int32]
+    start: NDArray[np.int32]
+    more_split: NDArray[np.int32]
     more_left: NDArray[np.bool_]
     share: NDArray[np.float64]
-    floor: NDArray[np.float64]
-    time: tuple[float, ...]
-    weight: tuple[float, ...]
+    time: NDArray[np.float64]
+    weight: NDArray[np.float64]
 
-    def values(self, left: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
-        """Return the Shapley value of each cell (columns, leaves), and the sum of the leaves that the row reaches."""
+    def sums(self, left: NDArray[np.bool_], *, columns: int) -> NDArray[np.float64]:
+        """Return the Shapley value of each column, over these leaves."""
+        if KERNEL is None:
+            values = self.values(left)
+            return np.bincount(self.column.ravel(), weights=values.ravel(), minlength=columns).astype(np.float64)
+        sums = np.empty(columns)
+        KERNEL.shapley(
+            left, self.value, self.column, self.split, self.to_left, self.again, self.start, self.more_split,
+            self.more_left, self.share, self.time, self.weight,
+            np.empty(self.column.shape, dtype=np.bool_), np.empty(self.column.shape), sums,
+        )  # fmt: skip
+        return sums
+
+    def values(self, left: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Return the Shapley value of each cell (columns, leaves)."""
         satisfied = left[self.split] == self.to_left
         if len(self.again):
             further = np.logical_and.reduceat(left[self.more_split] == self.more_left, self.start)
             satisfied.ravel()[self.again] &= further
         known = satisfied.astype(np.float64)
         others = np.zeros(self.column.shape)
-        for time, weight in zip(self.time, self.weight, strict=True):
-            factor = self.floor * (1.0 - time)
+        floor = np.maximum(self.share, _NO_ROWS)
+        for time, weight in zip(self.time.tolist(), self.weight.tolist(), strict=True):
+            factor = floor * (1.0 - time)
             factor += known * time
             product = factor.prod(axis=0)
             product *= weight
             others += np.divide(product, factor, out=factor)
         others *= self.value
         others *= known - self.share
-        return others, float(self.value[satisfied.all(axis=0)].sum())
+        return others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +131,11 @@ class TreePaths:
     ----------
     base : float
         The model's mean answer over its training rows: what is known of a row before any column is.
-    bias : float
-        What is added to the sum of leaves.
     columns : int
         Number of columns of a preprocessed row.
     """
 
     base: float
-    bias: float
     columns: int
     _splits: _Splits
     _blocks: tuple[_LeafBlock, ...]
@@ -148,7 +159,7 @@ class TreePaths:
         Raises
         ------
         PackageError
-            The trees carry no training-row counts, or are of a kind that has no single number to explain.
+            The trees carry no training-row counts, are of a kind that has no single number to explain, or are broken.
         """
         header = model.get_header_accessor()
         base_scores = array_of(header, "base_scores")
@@ -167,16 +178,19 @@ class TreePaths:
         for leaf in leaves:
             by_nodes.setdefault((len(leaf.columns()) + 1) // 2, []).append(leaf)
         splits = [split for tree in trees for split in tree.splits]
+        columns = int(array_of(header, "num_feature")[0])
+        if any(not 0 <= split.column < columns for split in splits):
+            raise PackageError(f"the trees ask about a column beyond their {columns}")
+        by_nodes.pop(0, None)  # a tree that never split moves nothing but the base
         return cls(
             base=bias + expected,
-            bias=bias + sum(leaf.value for leaf in by_nodes.pop(0, [])),
-            columns=int(array_of(header, "num_feature")[0]),
+            columns=columns,
             _splits=_Splits.stack(splits),
             _blocks=tuple(_block(group, nodes=nodes, padding=len(splits)) for nodes, group in sorted(by_nodes.items())),
         )
 
-    def explain(self, row: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """Return each column's Shapley value for one preprocessed row, and the ensemble's answer to it.
+    def explain(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return each column's Shapley value for one preprocessed row.
 
         Parameters
         ----------
@@ -185,28 +199,23 @@ class TreePaths:
 
         Returns
         -------
-        values : ndarray of shape (columns,)
-            They add up to ``answer - base``.
-        answer : float
-            Sum of the leaves that the row reaches, and the bias.
+        ndarray of shape (columns,)
+            They add up to the ensemble's answer, less ``base``.
         """
         # The last one is the split of the padding: every row satisfies it.
         left = np.append(self._splits.goes_left(row), True)
         total = np.zeros(self.columns)
-        answer = self.bias
         for block in self._blocks:
-            values, reached = block.values(left)
-            total += np.bincount(block.column.ravel(), weights=values.ravel(), minlength=self.columns)
-            answer += reached
-        return total, answer
+            total += block.sums(left, columns=self.columns)
+        return total
 
 
 def _block(leaves: Sequence[Leaf], *, nodes: int, padding: int) -> _LeafBlock:
     """Pad leaves of ``2 * nodes - 1`` or ``2 * nodes`` columns to the larger number, with a split that always holds."""
     width = 2 * nodes
     share = np.ones((width, len(leaves)))
-    column = np.zeros((width, len(leaves)), dtype=np.intp)
-    first = np.full((width, len(leaves)), padding, dtype=np.intp)
+    column = np.zeros((width, len(leaves)), dtype=np.int32)
+    first = np.full((width, len(leaves)), padding, dtype=np.int32)
     to_left = np.ones((width, len(leaves)), dtype=np.bool_)
     again: list[int] = []
     start: list[int] = []
@@ -228,12 +237,11 @@ def _block(leaves: Sequence[Leaf], *, nodes: int, padding: int) -> _LeafBlock:
         column=column,
         split=first,
         to_left=to_left,
-        again=np.array(again, dtype=np.intp),
-        start=np.array(start, dtype=np.intp),
-        more_split=np.array([step.split for step in more], dtype=np.intp),
+        again=np.array(again, dtype=np.int32),
+        start=np.array(start, dtype=np.int32),
+        more_split=np.array([step.split for step in more], dtype=np.int32),
         more_left=np.array([step.to_left for step in more], dtype=np.bool_),
         share=share,
-        floor=np.maximum(share, _NO_ROWS),
-        time=tuple(((points + 1.0) / 2.0).tolist()),
-        weight=tuple((weights / 2.0).tolist()),
+        time=(points + 1.0) / 2.0,
+        weight=weights / 2.0,
     )

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import Place, RemoteLedger
 from nbkit.errors import AuditError
+from nbkit.package import has_kernel
 from nbkit.serve._gate import gated_protocol
 from nbkit.serve._guard import check_exposure
 from nbkit.serve._server import Server
@@ -156,6 +157,8 @@ def _answer(options: WorkerOptions, *, writer: Writer) -> None:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)
             host, port = listener.getsockname()[:2]
+            if not has_kernel():
+                _LOG.warning("scores and reasons take several times as long: nbkit was installed without a C compiler")
             _LOG.info("listening", extra={"fields": {"model": options.name, "host": host, "port": port}})
             servers[0].run(sockets=[listener])
     finally:

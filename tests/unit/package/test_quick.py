@@ -39,7 +39,7 @@ from nbkit.package._tree_nodes import array_of
 NUMBERS = ["income", "ratio", "years", "married"]
 CATEGORIES = ["purpose", "region"]
 INPUTS = [*NUMBERS, *CATEGORIES]
-# A group of callers is scored together; four rows and more are read column by column.
+# A group of callers is scored together.
 GROUPS = (1, 2, 3, 4, 5, 40)
 Row = dict[str, Any]
 
@@ -125,13 +125,20 @@ def quick_of(plan: Plan) -> QuickTrees | None:
     return QuickTrees.of(plan.engine, plan._rows)
 
 
+def walked(plan: Plan) -> Plan:
+    """The same plan, answered by the engine."""
+    return Plan.from_files(plan.to_files())
+
+
 def assert_same(plan: Plan, rows: Sequence[Row]) -> None:
     """Compare tables with the engine, in groups of every size, by their bytes."""
     plan.lay_out()
     quick = quick_of(plan)
     assert quick is not None, "no tables"
-    margins = np.array([plan._margin(row) for row in rows])
-    scores = np.array([plan.score(row) for row in rows])
+    margins = np.array([plan._walked_margin(row) for row in rows])
+    engine = walked(plan)
+    scores = np.array([engine.score(row) for row in rows])
+    assert np.array([plan.score(row) for row in rows]).tobytes() == scores.tobytes()
     begin = 0
     while begin < len(rows):
         for size in (*GROUPS, len(rows) // 4):
@@ -160,15 +167,17 @@ def around(value: float) -> Iterator[float]:
         yield from (each, math.nextafter(each, -math.inf), math.nextafter(each, math.inf))
 
 
+def read(thresholds: bytes) -> list[float]:
+    return np.frombuffer(thresholds).tolist()
+
+
 def edges(plan: Plan, row: Row, *, most: int = 40) -> list[Row]:
     """Rows whose numbers lie at the thresholds of the trees, and just beside them."""
     quick = quick_of(plan)
     assert quick is not None
-    values: dict[str, list[float]] = {name: thresholds for name, thresholds, _, _ in quick.numbers}
-    for chain in quick.chains:
-        values[chain.name] = [
-            crossing(cell.function, threshold) for cell in chain.cells for threshold in cell.thresholds
-        ]
+    values = {name: read(thresholds) for name, thresholds, _, _ in quick.numbers}
+    for name, _, _, cells in quick.chains:
+        values[name] = [crossing(function, threshold) for function, kept, _, _ in cells for threshold in read(kept)]
     assert any(values.values())
     return [
         row | {name: each}
@@ -218,7 +227,7 @@ def test_lightgbm_reads_numbers_near_zero_as_zero(make_plan: Callable[[str], Pla
     assert reach > 0
     quick = quick_of(plan)
     assert quick is not None
-    found = [limit for _, thresholds, _, _ in quick.numbers for limit in thresholds]
+    found = [limit for _, thresholds, _, _ in quick.numbers for limit in read(thresholds)]
     assert any(0 < abs(limit) <= math.nextafter(reach, 1.0) for limit in found)
     assert not any(-reach <= limit < reach for limit in found)
 
@@ -299,11 +308,12 @@ def refused(plan: Plan, rows: Sequence[Row]) -> str:
     assert quick is not None
     assert quick.margins(rows) is None
     said = set()
-    for row in rows:
-        try:
-            plan.score(row)
-        except ContractViolationError as error:
-            said.add(str(error))
+    for each in (plan, walked(plan)):
+        for row in rows:
+            try:
+                each.score(row)
+            except ContractViolationError as error:
+                said.add(str(error))
     assert len(said) == 1
     with pytest.raises(ContractViolationError) as together:
         plan.score_rows(rows)
@@ -419,7 +429,9 @@ def test_a_word_has_a_bit_for_every_leaf(leaves: int, tables: str) -> None:
     rows = [{"x": number / 2} for number in range(-2, 2 * leaves + 2)]
     if quick:
         assert_same(plan, [*rows, {"x": None}])
-    assert plan.score_rows(rows) == [plan.score(row) for row in rows]
+    engine = walked(plan)
+    expected = [engine.score(row) for row in rows]
+    assert plan.score_rows(rows) == [plan.score(row) for row in rows] == expected
 
 
 _NUMBERS = st.one_of(
@@ -448,7 +460,7 @@ def test_any_trees_over_any_numbers_agree(
     assert quick is not None
     given = quick.margins(rows)
     assert given is not None
-    assert given.tobytes() == np.array([plan._margin(row) for row in rows]).tobytes()
+    assert given.tobytes() == np.array([plan._walked_margin(row) for row in rows]).tobytes()
 
 
 def _neighbours(value: float) -> tuple[float, float]:

@@ -1,0 +1,57 @@
+"""The part that is written in C (`_kernel.c`), where nbkit was installed with a compiler at hand."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from numpy.typing import NDArray
+
+__all__ = ["KERNEL", "Kernel", "has_kernel"]
+
+_Array = NDArray[Any]
+
+
+class Kernel(Protocol):
+    """What it offers; arrays are contiguous, and those that come last are written to."""
+
+    def margins(
+        self,
+        rows: list[Mapping[str, object]],
+        numbers: Sequence[tuple[str, bytes, int, int]],
+        chains: Sequence[tuple[str, int, tuple[int, ...], Sequence[tuple[Callable[[float], float], bytes, int, int]]]],
+        categories: Sequence[tuple[str, dict[str | None, int], int]],
+        words: _Array,
+        trees: int,
+        leaves: _Array,
+        divisor: float,
+        bias: float,
+        margins: _Array,
+        /,
+    ) -> bool:
+        """Score rows (see `QuickTrees`); False where the engine must read one of them."""
+
+    def shapley(self, left: _Array, *arrays: _Array) -> None:
+        """Take a row's margin apart (see `TreePaths`): the arrays of a block of leaves, room, and sums by column."""
+
+
+def _load() -> Kernel | None:
+    try:
+        return cast("Kernel", importlib.import_module("nbkit.package._kernel"))
+    except ImportError:
+        return None
+
+
+KERNEL = _load()
+
+
+def has_kernel() -> bool:
+    """Say whether the compiled part is there; without it trees are walked by treelite and reasons computed in numpy.
+
+    Returns
+    -------
+    bool
+        False where nbkit was installed without a C compiler.
+    """
+    return KERNEL is not None

@@ -1,0 +1,156 @@
+"""What is written in C gives the bits that numpy gives, and refuses arrays that do not fit."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier
+
+from nbkit.contract import Input
+from nbkit.package import Contributions, Plan, compile_plan, has_kernel
+from nbkit.package import _quick as quick_module
+from nbkit.package import _tree_paths as paths_module
+from nbkit.package._engines import TreeEngine
+from nbkit.package._kernels import KERNEL, _load
+from nbkit.package._quick import QuickTrees
+from nbkit.package._tree_paths import TreePaths
+
+needs_kernel = pytest.mark.skipif(KERNEL is None, reason="nbkit was installed without a compiler")
+
+
+def plan_of(model: Any, *, columns: int = 6, rows: int = 600) -> Plan:
+    rng = np.random.default_rng(3)
+    table = rng.gamma(2.0, 50.0, (rows, columns))
+    table[rng.random(table.shape) < 0.1] = np.nan if isinstance(model, HistGradientBoostingClassifier) else 0.0
+    names = [f"x{place}" for place in range(columns)]
+    frame = pd.DataFrame(table, columns=names)
+    labels = (np.nansum(np.sin(table / 40), axis=1) > 1).astype(int)
+    inputs = [Input(name=name, type="number", nullable=True, minimum=0.0, maximum=1e6) for name in names]
+    return compile_plan(model.fit(frame, labels), inputs=inputs)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_where_a_compiler_is_the_kernel_is_compiled() -> None:
+    assert has_kernel()
+
+
+def test_without_the_kernel_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nbkit.package._kernel", None)
+    assert _load() is None
+
+
+def test_without_the_kernel_the_engine_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quick_module, "KERNEL", None)
+    plan = plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False))
+    plan.lay_out()
+    row = dict.fromkeys(plan.inputs, 20.0)
+    assert plan._quick is None
+    assert plan.score_rows([row]) == [plan.score(row)]
+
+
+@needs_kernel
+@pytest.mark.parametrize(
+    "model",
+    [
+        HistGradientBoostingClassifier(max_iter=40, early_stopping=False),
+        # Deep trees of many leaves ask about the same column again and again.
+        ExtraTreesClassifier(20, random_state=0),
+        # More leaves than one pass holds.
+        HistGradientBoostingClassifier(max_iter=120, early_stopping=False, max_leaf_nodes=8),
+    ],
+)
+def test_reasons_are_the_same_bits_with_and_without_the_kernel(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    contributions = Contributions.from_plan(plan_of(model), background=None)
+    paths = contributions._explain
+    assert isinstance(paths, TreePaths)
+    rng = np.random.default_rng(5)
+    rows = rng.gamma(2.0, 50.0, (25, paths.columns))
+    rows[:5, 1] = np.nan
+    compiled = [paths.explain(row) for row in rows]
+    monkeypatch.setattr(paths_module, "KERNEL", None)
+    assert [values.tobytes() for values in compiled] == [paths.explain(row).tobytes() for row in rows]
+    assert np.abs(compiled).max() > 0.01
+
+
+def quick() -> QuickTrees:
+    plan = plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False))
+    assert isinstance(plan.engine, TreeEngine)
+    found = QuickTrees.of(plan.engine, plan._rows)
+    assert found is not None
+    return found
+
+
+def ask(trees: QuickTrees, rows: Any, **changes: Any) -> bool:
+    assert KERNEL is not None
+    given = {
+        "numbers": trees.numbers, "chains": trees.chains, "categories": trees.categories,
+        "words": trees.words, "trees": trees.words.shape[1], "leaves": trees.leaves,
+        "divisor": 1.0, "bias": 0.0, "margins": np.empty(4),
+    }  # fmt: skip
+    return KERNEL.margins(rows, *(given | changes).values())  # type: ignore[arg-type]
+
+
+@needs_kernel
+def test_rows_that_tables_do_not_hold_are_left_to_the_engine() -> None:
+    trees = quick()
+    good = {name: 1.0 for name, *_ in trees.numbers}
+    assert ask(trees, [good]) is True
+    assert ask(trees, [good, {**good, "x0": 7}]) is True
+    for row in ({}, {"x0": 1.0}, ((1, 2),), 5):
+        assert ask(trees, [good, row]) is False
+    # A line that no table has, and a word in which no leaf is left, can only come from tables that are broken.
+    beyond = tuple((name, thresholds, first + 10**6, missing) for name, thresholds, first, missing in trees.numbers)
+    assert ask(trees, [good], numbers=beyond) is False
+    assert ask(trees, [good], words=np.zeros_like(trees.words)) is False
+
+
+@needs_kernel
+def test_what_a_number_cannot_be_is_an_error() -> None:
+    trees = quick()
+    good = {name: 1.0 for name, *_ in trees.numbers}
+    with pytest.raises(TypeError):
+        ask(trees, [{**good, "x3": "many"}])
+    with pytest.raises(TypeError):
+        ask(trees, [{**good}], chains=(("x3", 0, (0, 0), ((float, b"", 0, 0), (lambda _: "many", b"", 0, 0))),))
+    with pytest.raises(ZeroDivisionError):
+        ask(trees, [{**good}], chains=(("x3", 0, (0, 0), ((lambda value: value / 0, b"", 0, 0),)),))
+    with pytest.raises(TypeError):
+        ask(trees, [{**good, "x3": "many"}], numbers=(), chains=(("x3", 0, (0, 0), ()),))
+    with pytest.raises(TypeError):
+        ask(trees, [{**good, "kind": []}], categories=(("kind", {}, 0),))
+
+
+@needs_kernel
+def test_arrays_that_are_too_short_are_refused() -> None:
+    assert KERNEL is not None
+    trees = quick()
+    rows = [{name: 1.0 for name, *_ in trees.numbers}] * 5
+    with pytest.raises(ValueError, match="too short"):
+        ask(trees, rows)
+    with pytest.raises(ValueError, match="too short"):
+        ask(trees, rows[:1], leaves=trees.leaves[:-1])
+    paths = TreePaths.from_treelite(
+        plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False)).engine.trees  # type: ignore[union-attr]
+    )
+    block = paths._blocks[0]
+    shape = block.column.shape
+    given = [
+        np.ones(1000, dtype=np.bool_), block.value, block.column, block.split, block.to_left, block.again, block.start,
+        block.more_split, block.more_left, block.share, block.time, block.weight, np.empty(shape, dtype=np.bool_),
+        np.empty(shape), np.empty(paths.columns),
+    ]  # fmt: skip
+    KERNEL.shapley(*given)
+    for place in (2, 3, 4, 6, 8, 11, 12, 13):
+        with pytest.raises(ValueError, match="too short"):
+            KERNEL.shapley(*given[:place], given[place].ravel()[:0], *given[place + 1 :])
+
+
+def test_the_source_lies_beside_what_is_compiled_from_it() -> None:
+    """A wheel holds both, so that an auditor can compile it again."""
+    assert (Path(quick_module.__file__).parent / "_kernel.c").is_file()
