@@ -1,6 +1,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nbkit.errors import PackageError
+from nbkit.package import _tree_paths as paths_module
 from nbkit.package._tree_paths import TreePaths
 
 LEAF, NUMERICAL, CATEGORICAL = 0, 1, 2
@@ -140,8 +142,11 @@ rows = st.tuples(*[numbers | st.just(math.nan)] * 3, st.sampled_from([0.0, 1.0, 
 @settings(deadline=None, derandomize=True, max_examples=200)
 @given(tree=trees(), row=rows)
 def test_values_are_those_of_the_definition(tree, row):
-    values = TreePaths.from_treelite(Model(tree, columns=4)).explain(np.array(row))
+    paths = TreePaths.from_treelite(Model(tree, columns=4))
+    values = paths.explain(np.array(row))
     np.testing.assert_allclose(values, shapley(tree, row, 4), atol=1e-12)
+    with patch.object(paths_module, "KERNEL", None):
+        assert paths.explain(np.array(row)).tobytes() == values.tobytes()
 
 
 @settings(deadline=None, derandomize=True, max_examples=50)
