@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from nbkit.serve._answer import Answer
 from nbkit.serve._app import Endpoint, Guard, check_head, traced
-from nbkit.serve._http import ARRIVED, Call, RefusedError, Reply, Scope, json_reply, refusal_reply, too_large
+from nbkit.serve._http import Call, RefusedError, Reply, json_reply, refusal_reply, too_large
 from nbkit.serve._lane import Ask, Lane
 from nbkit.serve._turn import Caller
 
@@ -30,44 +30,45 @@ class Express:
     def __init__(
         self, lanes: Mapping[str, tuple[Endpoint, Lane]], *, guard: Guard, broken: Callable[[str, Exception], Reply]
     ) -> None:
-        self._lanes = dict(lanes)
+        self._lanes = {path.encode("ascii"): (path, *found) for path, found in lanes.items()}
         self._guard = guard
         self._broken = broken
 
-    def takes(self, scope: Scope) -> bool:
-        """Say whether a request may come this way, by its head.
+    @property
+    def paths(self) -> Collection[bytes]:
+        """Whose POST may come this way, as the request line has them; everything else is for the application."""
+        return self._lanes.keys()
 
-        Parameters
-        ----------
-        scope : mapping
-            Of ASGI.
-
-        Returns
-        -------
-        bool
-            Everything else is for the application.
-        """
-        return scope["method"] == "POST" and scope["path"] in self._lanes
-
-    def offer(self, scope: Scope, body: bytes, reply: Callable[[Reply], None]) -> None:
+    def offer(
+        self,
+        url: bytes,
+        headers: Iterable[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        arrived: float,
+        reply: Callable[[Reply], None],
+    ) -> None:
         """Decide a request; never raises.
 
         Parameters
         ----------
-        scope : mapping
-            Of ASGI, with `ARRIVED`.
+        url : bytes
+            One of `paths`.
+        headers : iterable of (bytes, bytes)
+            Names in lower case.
         body : bytes
             All of it.
+        arrived : float
+            When its last byte was there, on the clock of ``time.perf_counter``.
         reply : callable
             Called once, on the loop.
         """
-        path = scope["path"]
-        endpoint, lane = self._lanes[path]
-        headers = dict(scope["headers"])
-        call = Call(method="POST", path=path, query=scope["query_string"], headers=headers)
+        path, endpoint, lane = self._lanes[url]
+        known = dict(headers)
+        call = Call(method="POST", path=path, query=b"", headers=known)
         try:
             caller = self._guard(call, endpoint)
-            check_head(headers, endpoint)
+            check_head(known, endpoint)
             if len(body) > endpoint.limit:
                 raise too_large(endpoint.limit)
         except RefusedError as error:
@@ -77,7 +78,7 @@ class Express:
         else:
             lane.take(
                 Ask(
-                    body=body, caller=caller, arrived=scope[ARRIVED],
+                    body=body, caller=caller, arrived=arrived,
                     answered=partial(_answered, reply, caller), broken=partial(self._failed, reply, path),
                 )
             )  # fmt: skip

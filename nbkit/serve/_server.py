@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import FrameType
@@ -16,7 +17,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from nbkit.serve._express import Express
-from nbkit.serve._http import ARRIVED, REPLY, Reply, Scope, Send, respond
+from nbkit.serve._http import ARRIVED, REPLY, Reply, Scope
 
 __all__ = ["Server", "StampingProtocol"]
 
@@ -51,6 +52,25 @@ class _Outbox:
                 protocol.was_sent(closes=closes)
 
 
+class _Quick:
+    """A decision on its way, as far as uvicorn's connection wants to know of it: most of its own cycle is for tasks."""
+
+    __slots__ = ("body", "disconnected", "headers", "keep_alive", "path", "response_complete", "response_started")
+
+    scope: Mapping[str, object] = {"method": "POST"}  # of every decision
+    message_event = asyncio.Event()  # for which nobody waits
+
+    def __init__(self, path: bytes, headers: list[tuple[bytes, bytes]], *, keep_alive: bool) -> None:
+        self.path = path
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body = b""
+        self.disconnected = self.response_started = self.response_complete = False
+
+
+_Cycle = _Quick | RequestResponseCycle
+
+
 class StampingProtocol(HttpToolsProtocol):
     """Notes when the last byte of a request was read, which starts its deadline, and sends a whole reply at once.
 
@@ -64,7 +84,9 @@ class StampingProtocol(HttpToolsProtocol):
     _stopping = False
     _feeding = False
     # Whose head is parsed and whose body is not, while bytes are fed.
-    _held: RequestResponseCycle | None = None
+    _held: _Quick | None = None
+    # When the last reply was sent, while no request is there, on the loop's clock.
+    _idle_since: float | None = None
 
     def data_received(self, data: bytes) -> None:
         """Parse; a request that stays unfinished is the application's, with the limits it has for that.
@@ -77,49 +99,95 @@ class StampingProtocol(HttpToolsProtocol):
         self._feeding = True
         super().data_received(data)
         self._feeding = False
-        if self._held is not None:
-            cycle, self._held = self._held, None
-            super()._start_asgi_task(cycle, self.app)
+        held, self._held = self._held, None
+        if held is not None and not self.transport.is_closing():
+            self.cycle = cast("RequestResponseCycle", None)  # as if this head came now
+            self._make_cycle(held.path, held.headers)
+            self.on_body(held.body)
+
+    def on_message_begin(self) -> None:
+        """Begin a head; what a task would need of it is put together when it turns out to become one."""
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_headers_complete(self) -> None:
+        """Keep a decision for the express, if nothing else goes on here."""
+        parser, cycle = self.parser, self.cycle
+        if (
+            self._feeding
+            and self.express is not None
+            and self.url in self.express.paths
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and not (self.expect_100_continue or self._unsent or parser.should_upgrade())
+            and (cycle is None or cycle.response_complete)
+            and len(self.connections) < (self.limit_concurrency or sys.maxsize)
+        ):
+            self._held = _Quick(self.url, self.headers, keep_alive=parser.should_keep_alive())
+            self.cycle = cast("RequestResponseCycle", self._held)
+        else:
+            self._make_cycle(self.url, self.headers)
+
+    def _make_cycle(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """Go on as uvicorn does."""
+        expects = self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep what has come of a body.
+
+        Parameters
+        ----------
+        body : bytes
+            The next part.
+        """
+        held = self._held
+        if held is None:
+            super().on_body(body)
+        else:
+            held.body = held.body + body if held.body else body
 
     def on_message_complete(self) -> None:
-        """Stamp the request, then go on as uvicorn does."""
+        """Stamp the request; offer a decision, or go on as uvicorn does."""
+        arrived = time.perf_counter()
+        held = self._held
+        if held is not None:
+            self._held = None
+            express = cast("Express", self.express)
+            express.offer(held.path, held.headers, held.body, arrived=arrived, reply=partial(self._send, held))
+            return
         cycle = self.cycle
         if cycle is not None:
             scope = cast("Scope", cycle.scope)
-            scope[ARRIVED] = time.perf_counter()
+            scope[ARRIVED] = arrived
             scope[REPLY] = partial(self._reply, cycle)
         super().on_message_complete()
-        if self._held is not None and self._held is cycle:
-            self._held = None
-            self._offer(cycle)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        scope = cast("Scope", cycle.scope)
-        express = self.express
         if self._unsent:
             # The reply before is done and not sent: sending it starts what comes next, which must be this one alone.
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
-        elif express is None or app is not self.app or cycle.waiting_for_100_continue or not express.takes(scope):
-            super()._start_asgi_task(cycle, app)
-        elif not cycle.more_body:
-            self._offer(cycle)  # it waited in the pipeline
-        elif self._feeding:
-            self._held = cycle
         else:
             super()._start_asgi_task(cycle, app)
 
-    def _offer(self, cycle: RequestResponseCycle) -> None:
-        cast("Express", self.express).offer(cast("Scope", cycle.scope), bytes(cycle.body), partial(self._send, cycle))
-
-    def _send(self, cycle: RequestResponseCycle, reply: Reply) -> None:
+    def _send(self, cycle: _Quick, reply: Reply) -> None:
         if not self._reply(cycle, reply) and not cycle.disconnected:
             # The caller reads too slowly: wait for him, as the server does.
-            task = self.loop.create_task(respond(cast("Send", cycle.send), reply))
+            task = self.loop.create_task(self._send_when_he_reads(cycle, reply))
             task.add_done_callback(self.tasks.discard)
             self.tasks.add(task)
 
-    def _reply(self, cycle: RequestResponseCycle, reply: Reply) -> bool:
+    async def _send_when_he_reads(self, cycle: _Quick, reply: Reply) -> None:
+        while self.flow.write_paused:
+            await self.flow.drain()
+        self._reply(cycle, reply)
+
+    def _reply(self, cycle: _Cycle, reply: Reply) -> bool:
         """Send a reply in one piece; return False where only the server's own way can."""
         if self.flow.write_paused or cycle.response_started or cycle.disconnected:
             return False
@@ -133,7 +201,10 @@ class StampingProtocol(HttpToolsProtocol):
         head += (b"\r\n\r\n", b"" if cycle.scope["method"] == "HEAD" else reply.body)
         # For the server's own cycle it is done; nobody but `was_sent` says so to the connection.
         cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
+        if isinstance(cycle, RequestResponseCycle):
+            cycle.message_event.set()
+            # What leads back to the cycle would keep it until somebody looks for garbage.
+            cast("Scope", cycle.scope).pop(REPLY, None)
         self._unsent += 1
         self._outbox.put(self, b"".join(head), closes=closes)
         return True
@@ -150,6 +221,48 @@ class StampingProtocol(HttpToolsProtocol):
         if closes or self._stopping:
             self.transport.close()
         self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Begin what waits in the pipeline, or note since when the connection is idle, without a timer each time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._close_when_idle(self.timeout_keep_alive)
+
+    def _close_when_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection that has been idle for long enough; look again later at one that has not."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._close_when_idle(left)
+        else:
+            self.transport.close()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the timer.
+
+        Parameters
+        ----------
+        exc : Exception or None
+            Why it ended.
+        """
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Close now, or after the reply that is on its way."""

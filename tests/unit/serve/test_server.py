@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -62,11 +63,12 @@ class Offered:
     def __init__(self) -> None:
         self.waiting: dict[str, Callable[[Reply], None]] = {}
 
-    def takes(self, scope: Any) -> bool:
-        return scope["method"] == "POST" and scope["path"] == PATH
+    paths = frozenset({PATH.encode()})
 
-    def offer(self, scope: Any, body: bytes, reply: Callable[[Reply], None]) -> None:
-        assert scope[ARRIVED] > 0
+    def offer(self, url: bytes, headers: Any, body: bytes, *, arrived: float, reply: Callable[[Reply], None]) -> None:
+        assert url == PATH.encode()
+        assert arrived > 0
+        assert dict(headers)[b"host"] == b"x"
         if body == b"now":
             reply(Reply(status=415, body=b"refused"))
         else:
@@ -82,6 +84,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     while (message := await receive()).get("more_body"):
         body += message["body"]
     body += message.get("body", b"")
+    assert scope[ARRIVED] > 0
     if not scope[REPLY](Reply(body=b"app " + body)):
         await send(
             {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (4 + len(body)))]}
@@ -145,29 +148,107 @@ Run = Callable[[Callable[[Connection], Any]], Connection]
 def test_what_is_refused_at_once_does_not_let_the_third_overtake_the_second(run: Run) -> None:
     async def play(connection: Connection) -> None:
         connection.receive("now", "two", "now", "four")
-        await turns()
-        assert connection.transport.bodies == ["refused"]
-        assert list(connection.offered.waiting) == ["two"]
-        connection.offered.answer("two")
-        await turns()
-        assert connection.transport.bodies == ["refused", "two", "refused"]
-        connection.offered.answer("four")
 
     connection = run(play)
-    assert connection.transport.bodies == ["refused", "two", "refused", "four"]
+    # What is sent before the reply to the first has left is the application's, one after the other.
+    assert connection.transport.bodies == ["refused", "app two", "app now", "app four"]
     assert connection.transport.reading
 
 
 def test_the_application_and_the_express_take_turns_on_a_connection(run: Run) -> None:
     async def play(connection: Connection) -> None:
-        connection.protocol.data_received(whole("one") + whole("other", path="/other") + whole("three"))
+        connection.receive("one")
+        connection.protocol.data_received(whole("other", path="/other") + whole("three"))
         await turns()
+        assert connection.transport.bodies == []
         connection.offered.answer("one")
         await turns()
-        assert connection.transport.bodies == ["one", "app other"]
-        connection.offered.answer("three")
+        connection.receive("four")
+        connection.offered.answer("four")
 
-    assert run(play).transport.bodies == ["one", "app other", "three"]
+    assert run(play).transport.bodies == ["one", "app other", "app three", "four"]
+
+
+@pytest.mark.parametrize(
+    ("change", "given"),
+    [
+        (lambda sent: sent.replace(b"POST", b"PUT"), {}),
+        (lambda sent: sent.replace(b"HTTP/1.1", b"HTTP/1.0"), {}),
+        (lambda sent: sent, {"head": "expect: 100-continue\r\n"}),
+        (lambda sent: sent, {"path": PATH + "?x=1"}),
+    ],
+)
+def test_what_is_out_of_the_ordinary_is_the_applications(run: Run, change: Any, given: dict[str, str]) -> None:
+    async def play(connection: Connection) -> None:
+        connection.protocol.data_received(change(whole("one", **given)))
+
+    connection = run(play)
+    assert connection.offered.waiting == {}
+    assert connection.transport.bodies[-1] == "app one"
+
+
+def test_too_many_connections_are_told_so_by_the_server(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        connection.protocol.limit_concurrency = 1
+        connection.receive("one")
+
+    connection = run(play)
+    assert connection.offered.waiting == {}
+    assert connection.transport.written.startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_request_leaves_no_garbage(run: Run) -> None:
+    """Looking for it would hold everybody up for tens of milliseconds."""
+
+    async def play(connection: Connection) -> None:
+        def ask(times: int) -> int:
+            for number in range(times):
+                connection.receive(f"{number}")
+                connection.offered.answer(f"{number}")
+                connection.protocol._outbox._flush()
+            return gc.collect()
+
+        ask(1)
+        assert ask(20) == ask(1)
+
+    gc.disable()
+    try:
+        run(play)
+    finally:
+        gc.enable()
+
+
+def test_a_connection_that_is_idle_is_closed(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        connection.protocol.timeout_keep_alive = 0.05
+        connection.receive("one")
+        connection.offered.answer("one")
+        await asyncio.sleep(0.03)
+        connection.receive("two")
+        await asyncio.sleep(0.1)
+        assert not connection.transport.closed  # the second is being decided
+        connection.offered.answer("two")
+        closed = asyncio.get_running_loop().time()
+        while not connection.transport.closed:
+            await asyncio.sleep(0.005)
+        assert asyncio.get_running_loop().time() - closed >= 0.05
+        connection.protocol.connection_lost(None)
+
+    assert run(play).transport.bodies == ["one", "two"]
+
+
+def test_a_connection_that_was_busy_when_its_time_came_is_looked_at_again(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        connection.protocol.timeout_keep_alive = 0.2
+        for name in ("one", "two"):
+            connection.receive(name)
+            connection.offered.answer(name)
+            await asyncio.sleep(0.12)
+        assert not connection.transport.closed
+        while not connection.transport.closed:
+            await asyncio.sleep(0.005)
+
+    run(play)
 
 
 def test_a_body_that_does_not_come_with_its_head_is_the_applications(run: Run) -> None:
@@ -204,12 +285,10 @@ def test_a_connection_that_is_told_to_stop_answers_what_waits_in_its_pipeline(ru
         connection.receive("one", "two")
         connection.offered.answer("one")
         connection.protocol.shutdown()
-        await turns()
         assert not connection.transport.closed
-        connection.offered.answer("two")
 
     connection = run(play)
-    assert connection.transport.bodies == ["one", "two"]
+    assert connection.transport.bodies == ["one", "app two"]
     assert b"connection: close" in connection.transport.written.split(b"HTTP/1.1 ")[2]
     assert connection.transport.closed
 
@@ -254,10 +333,8 @@ def test_a_reply_to_who_does_not_read_waits_until_he_does(run: Run) -> None:
         assert connection.offered.waiting == {}  # nor is the next begun
         connection.protocol.resume_writing()
         await turns()
-        assert connection.transport.bodies == ["one"]
-        connection.offered.answer("two")
 
-    assert run(play).transport.bodies == ["one", "two"]
+    assert run(play).transport.bodies == ["one", "app two"]
 
 
 def test_a_reply_may_end_the_connection(run: Run) -> None:
@@ -308,11 +385,8 @@ def offer(
         guard=guard,
         broken=lambda path, error: Reply(status=500, body=f"{path} {type(error).__name__}".encode()),
     )
-    scope = {"method": "POST", "path": PATH, "query_string": b"", "headers": [(b"content-type", kind)], ARRIVED: 1.5}
-    assert express.takes(scope)
-    assert not express.takes(scope | {"method": "GET"})
-    assert not express.takes(scope | {"path": "/"})
-    express.offer(scope, body, replies.append)
+    (url,) = express.paths
+    express.offer(url, [(b"content-type", kind)], body, arrived=1.5, reply=replies.append)
     return lane, replies
 
 
