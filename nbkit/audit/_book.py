@@ -59,6 +59,9 @@ class Book(Protocol):
     def append(self, entries: Sequence[Entry]) -> list[int | AuditError]:
         """Write in one transaction; return each entry's place, or why that one alone was refused."""
 
+    def reach(self) -> None:
+        """Raise `AuditError` where the ledger is not to be reached; any thread may ask, and it may take seconds."""
+
     def close(self) -> None:
         """Let go."""
 

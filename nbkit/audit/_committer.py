@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -29,8 +30,13 @@ MOST_IN_A_COMMIT = 1024
 # More waiting than the disk takes in a few seconds: whoever comes now is better told to come again.
 MOST_WAITING = 16_384
 
-# How long the ledger is left alone after it failed, while records go into the journal.
+# How long the ledger is left alone after it failed, while records go into the journal; twice as long each time that it
+# can be reached and fails again, because every try holds up those who are being decided.
 RETRY_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+
+# What is there answers within this; what takes longer is waited for elsewhere.
+_AT_ONCE_SECONDS = 0.01
 
 # The place of a record that is durable here and not yet in the ledger.
 _IN_THE_JOURNAL = 0
@@ -47,6 +53,22 @@ def seal(data: bytes, *, key: bytes) -> str:
     return "blake2b:" + hashlib.blake2b(data, key=key, digest_size=32).hexdigest()
 
 
+class _Search(threading.Thread):
+    """Finds out whether a ledger can be reached."""
+
+    def __init__(self, book: Book) -> None:
+        super().__init__(name="nbkit-ledger-search", daemon=True)
+        self._book = book
+        self.problem: AuditError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._book.reach()
+        except AuditError as error:
+            self.problem = error
+
+
 class Committer:
     """Writes batches, drains the journal, and finds what is there."""
 
@@ -55,6 +77,8 @@ class Committer:
         self._finder = finder
         self._journal = journal
         self._retry_at = 0.0
+        self._pause = RETRY_SECONDS
+        self._search: _Search | None = None
 
     @classmethod
     def open(
@@ -98,21 +122,46 @@ class Committer:
         try:
             return self._append(entries)
         except AuditError as error:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
+            self._pause = RETRY_SECONDS
+            self._retry_at = time.monotonic() + self._pause
             return self._set_aside(entries, may_wait, error)
 
     def drain(self, *, at_once: bool = False) -> None:
-        """Bring what waits in the journal into the ledger, if it is time to try."""
-        if self.journaled and (at_once or time.monotonic() >= self._retry_at):
+        """Bring what waits in the journal into the ledger, if it is time to try and the ledger can be reached."""
+        if self.journaled and (at_once or self._is_reached()):
             self._drain_journal()
+
+    def _is_reached(self) -> bool:
+        """Look for the ledger on a thread, so that records need not wait for a database that does not answer."""
+        if self._search is None and time.monotonic() >= self._retry_at:
+            self._search = _Search(self._book)
+            self._search.join(_AT_ONCE_SECONDS)
+        if self._search is None or self._search.is_alive():
+            return False
+        problem, self._search = self._search.problem, None
+        if problem is not None:
+            self._failed_again(problem)
+        return problem is None
+
+    def _failed_again(self, error: AuditError) -> None:
+        self._retry_at = time.monotonic() + self._pause
+        _LOG.warning("the journal still waits", extra={"fields": {"records": self.journaled, "cause": str(error)}})
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request."""
-        return (self._journal and self._journal.find(model, request_id)) or self._finder.find(model, request_id)
+        return self.find_waiting(model, request_id) or self._finder.find(model, request_id)
 
     def read(self, record_id: str) -> AuditRecord | None:
         """Return a record by its own id."""
-        return (self._journal and self._journal.read(record_id)) or self._finder.read(record_id)
+        return self.read_waiting(record_id) or self._finder.read(record_id)
+
+    def find_waiting(self, model: str, request_id: str) -> AuditRecord | None:
+        """Return the record of a request that waits in the journal."""
+        return self._journal.find(model, request_id) if self._journal is not None else None
+
+    def read_waiting(self, record_id: str) -> AuditRecord | None:
+        """Return a record that waits in the journal by its own id."""
+        return self._journal.read(record_id) if self._journal is not None else None
 
     def close(self) -> None:
         """Let go of everything."""
@@ -141,7 +190,7 @@ class Committer:
         aside: dict[tuple[str, str], int] = {}
         for number, (entry, waits) in enumerate(zip(entries, may_wait, strict=True)):
             request = (entry.model, entry.request_id)
-            if waits and (request in aside or journal.find(*request) is not None):
+            if waits and (request in aside or journal.find(*request) is not None or self._has(*request)):
                 places[number] = repeated(entry)
             elif waits:
                 aside[request] = number
@@ -158,6 +207,15 @@ class Committer:
                 _LOG.warning("records go into the journal", extra={"fields": {"cause": str(error)}})
         return places
 
+    def _has(self, model: str, request_id: str) -> bool:
+        """Say whether the ledger has a request, where asking cannot hold anybody up."""
+        if not self._finder.is_local:
+            return False
+        try:
+            return self._finder.find(model, request_id) is not None
+        except AuditError:
+            return False  # the file cannot even be read
+
     def _drain_journal(self) -> None:
         journal = cast("Journal", self._journal)
         drained = 0
@@ -172,7 +230,7 @@ class Committer:
                 journal.drained(entries)
                 drained += len(entries)
         except AuditError as error:
-            self._retry_at = time.monotonic() + RETRY_SECONDS
-            _LOG.warning("the journal still waits", extra={"fields": {"records": len(journal), "cause": str(error)}})
+            self._failed_again(error)
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS)
         if drained:
             _LOG.info("journal drained", extra={"fields": {"records": drained, "left": len(journal)}})

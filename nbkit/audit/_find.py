@@ -25,6 +25,11 @@ class Finder:
         self._lock = threading.Lock()
         self._reader: Reader | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the ledger is a file of this machine, which can be read also while it cannot be written."""
+        return not isinstance(self._place, str)
+
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request."""
         return self._one("model = ? AND request_id = ?", (model, request_id))

@@ -5,11 +5,12 @@ One ledger a schema: ``options=-csearch_path%3DNAME`` in the address chooses ano
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -58,7 +59,33 @@ _INSERT = (
 )
 
 
-def connect(url: str) -> psycopg.Connection[Any]:
+_Said = TypeVar("_Said")
+
+
+class _Connection(psycopg.Connection[Any]):
+    """Waits for a server that neither answers nor goes away only so long, whatever it is asked.
+
+    The server's own limits end a statement; they end nothing where the server is held up itself, by its disk or by
+    whoever runs it, while its kernel goes on to say that all is well.
+    """
+
+    patience: float | None = None
+
+    def wait(
+        self, gen: Generator[Any, Any, _Said], interval: float = 0.1, timeout: float | None = None
+    ) -> _Said:  # fmt: skip
+        patience = self.patience if timeout is None else timeout
+        begun = time.monotonic()
+        try:
+            return super().wait(gen, interval, patience)
+        except psycopg.OperationalError as error:
+            if patience is None or error.sqlstate is not None or time.monotonic() - begun < patience:
+                raise
+            self.pgconn.finish()  # what became of it is unknown, so nothing more may be asked here
+            raise psycopg.OperationalError(f"no answer within {patience:g} s") from error
+
+
+def connect(url: str) -> _Connection:
     """Open a connection on which nothing waits for ever.
 
     Raises
@@ -68,9 +95,10 @@ def connect(url: str) -> psycopg.Connection[Any]:
     """
     limit = int(1000 * BUSY_SECONDS)
     try:
-        connection = psycopg.connect(
+        connection = _Connection.connect(
             url, autocommit=True, connect_timeout=2, tcp_user_timeout=2 * limit, application_name="nbkit"
         )
+        connection.patience = 2 * BUSY_SECONDS
         connection.execute(f"SET statement_timeout = {limit}")
         connection.execute("SET synchronous_commit = on")
     except psycopg.Error as error:
@@ -115,6 +143,16 @@ class PostgresBook:
             if places is None:
                 self.close()
         return places
+
+    def reach(self) -> None:
+        """Ask whether the database answers, by a connection of its own.
+
+        Raises
+        ------
+        AuditError
+            It does not.
+        """
+        connect(self._url).close()
 
     def close(self) -> None:
         if self._connection is not None:
@@ -263,6 +301,7 @@ def connect_to_read(url: str, *, streams: bool) -> PostgresReader:
         if streams:
             # Reading all of it takes longer than any one append may.
             connection.execute("SET statement_timeout = 0")
+            connection.patience = None
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     except (psycopg.Error, AuditError) as error:
         connection.close()

@@ -82,6 +82,9 @@ class SqliteBook:
                 self._disconnect()
         return places
 
+    def reach(self) -> None:
+        """Do nothing: a file is there at once, or append says at once why not."""
+
     def close(self) -> None:
         self._disconnect()
         os.close(self._lock)

@@ -116,12 +116,13 @@ class _Writer:
         self._answer(Told(outcomes, self._committer.checkpoint, self._committer.journaled))
 
     def _found(self, asked: Find | Read) -> Found:
+        """Look into the journal; what is committed the other end reads for itself, and holds up nobody here."""
         committer = self._committer
         try:
             if isinstance(asked, Find):
-                record = committer.find(asked.model, asked.request_id)
+                record = committer.find_waiting(asked.model, asked.request_id)
             else:
-                record = committer.read(asked.id)
+                record = committer.read_waiting(asked.id)
         except AuditError as error:
             return Found(asked.number, None, str(error))
         return Found(asked.number, None if record is None else entry_of(record).body)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
-from nbkit.serve._answer import RETRY_AFTER_SECONDS
+from nbkit.errors import NbkitError
+from nbkit.serve._answer import RETRY_AFTER_SECONDS, refusal_of
 from nbkit.serve._app import Endpoint
 from nbkit.serve._http import JSON, Call, RefusedError, Reply, json_reply
+from nbkit.serve._look import Lookups
 from nbkit.serve._record import answer_of
+from nbkit.serve._request import check_ids
 from nbkit.serve._service import Service
 
-__all__ = ["NativeFace", "decisions_path"]
+__all__ = ["NativeFace", "decisions_path", "look_up"]
 
 _JSON_BODY = frozenset({JSON})
+
+# How long a question about the past may take: nobody waits for a decision.
+_ASKED_SECONDS = 2.0
 
 
 def decisions_path(name: str) -> str:
@@ -33,6 +38,44 @@ def decisions_path(name: str) -> str:
     return f"/v1/models/{name}/decisions"
 
 
+async def look_up(call: Call, *, service: Service) -> Reply:
+    """Say what became of a request whose answer never arrived.
+
+    Parameters
+    ----------
+    call : Call
+        With ``?request_id=ID``.
+    service : Service
+        Of the model that was asked.
+
+    Returns
+    -------
+    Reply
+        The decision that stands; 503 while the ledger cannot say.
+
+    Raises
+    ------
+    RefusedError
+        No id, or nothing is recorded under it.
+    """
+    asked = parse_qs(call.query.decode("ascii", "replace")).get("request_id", [""])[0]
+    if not asked:
+        raise RefusedError(400, "bad_request", "query: expected ?request_id=ID")
+    try:
+        check_ids(asked, None)
+        record = await service.once.lookups.ask(lambda: service.find(asked), seconds=_ASKED_SECONDS)
+    except NbkitError as error:
+        return _refused(error, request_id=asked)
+    if record is None:
+        raise RefusedError(404, "not_recorded", "no decision under this request id that this worker can see")
+    return json_reply(answer_of(record))
+
+
+def _refused(error: NbkitError, *, request_id: str) -> Reply:
+    answer = refusal_of(error, request_id=request_id)
+    return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
+
+
 class NativeFace:
     """The paths that docs/reference/service.md lists first.
 
@@ -47,6 +90,7 @@ class NativeFace:
     def __init__(self, service: Service, *, warning: Callable[[], str] = str) -> None:
         self._service = service
         self._warning = warning
+        self._explaining = Lookups("nbkit-explanations")
         seen = ("GET", "HEAD")
         self._endpoints = {
             decisions_path(service.name): Endpoint(
@@ -87,23 +131,18 @@ class NativeFace:
 
     async def _decisions(self, call: Call) -> Reply:
         if call.method == "GET":
-            return await self._look_up(call)
+            return await look_up(call, service=self._service)
         answer = await self._service.decide(call.body, caller=call.caller, arrived=call.arrived)
         return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
 
-    async def _look_up(self, call: Call) -> Reply:
-        """Say what became of a request whose answer never arrived."""
-        asked = parse_qs(call.query.decode("ascii", "replace")).get("request_id", [""])[0]
-        if not asked:
-            raise RefusedError(400, "bad_request", "query: expected ?request_id=ID")
-        record = await asyncio.to_thread(self._service.find, asked)
-        if record is None:
-            raise RefusedError(404, "not_recorded", "no decision under this request id that this worker can see")
-        return json_reply(answer_of(record))
-
     async def _explain(self, call: Call) -> Reply:
         decision_id = call.path.removeprefix("/v1/decisions/").removesuffix("/explanation")
-        told = await asyncio.to_thread(self._service.explanation, decision_id)
+        try:
+            check_ids(decision_id, None)
+            explain = self._service.explanation
+            told = await self._explaining.ask(lambda: explain(decision_id), seconds=_ASKED_SECONDS)
+        except NbkitError as error:
+            return _refused(error, request_id="")
         if told is None:
             raise RefusedError(404, "not_recorded", "no decision of this id")
         return json_reply(told)

@@ -9,6 +9,7 @@ import msgspec
 from nbkit.audit import AnyLedger
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
+from nbkit.serve._look import Lookups
 from nbkit.serve._record import same_request
 from nbkit.serve._turn import TryAgainError, Turn
 
@@ -26,12 +27,18 @@ class Once:
         Whose unique key holds across workers.
     model : str
         The registered name.
+
+    Attributes
+    ----------
+    lookups : Lookups
+        Where the ledger is asked what was decided.
     """
 
     def __init__(self, ledger: AnyLedger, *, model: str) -> None:
         self._ledger = ledger
         self._model = model
         self._running: dict[str, asyncio.Future[AuditRecord]] = {}
+        self.lookups = Lookups("nbkit-lookup")
 
     def seal(self, turn: Turn) -> str:
         """Return the keyed digest of a request's subject and row.
@@ -138,11 +145,14 @@ class Once:
         Raises
         ------
         AuditError, TryAgainError
-            The given one, when nothing is recorded.
+            The given one, when nothing is recorded, or the ledger does not say so before the deadline.
         ConflictError
             The request id stands for another request.
         """
-        found = await asyncio.to_thread(self._find_quietly, turn.id)
+        try:
+            found = await self.lookups.ask(lambda: self._ledger.find(self._model, turn.id), seconds=turn.left())
+        except (AuditError, TryAgainError):
+            found = None
         if found is None:
             raise error
         held = self._running.get(turn.id)
@@ -150,9 +160,3 @@ class Once:
             # Those who wait compare it with their own request: the one that is refused may be the only wrong one.
             held.set_result(found)
         return same_request(found, seal=self.seal(turn))
-
-    def _find_quietly(self, request_id: str) -> AuditRecord | None:
-        try:
-            return self._ledger.find(self._model, request_id)
-        except AuditError:
-            return None

@@ -11,11 +11,14 @@ import importlib.util
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -130,6 +133,20 @@ class Postgresql:
         server = self._server
         told = ("-D", str(server.pgdata), "-m", "immediate", "-w", "stop")
         pgexec("pg_ctl", told, bin_path=server.bin_path, user=server.system_user)
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """Let all its processes stand still: connections are taken by the kernel, and nobody answers."""
+        pid = int((Path(self._server.pgdata) / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+        processes = [pid, *map(int, children)]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def start(self) -> None:
         """Start it again, where it was."""

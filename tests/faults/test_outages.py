@@ -79,6 +79,64 @@ def test_a_database_that_stops_lets_records_wait_where_the_contract_says_so(
         assert verify_ledger(server.url, public_key=people.keys["ledger"].secret.public_key()).problems == ()
 
 
+@pytest.mark.parametrize("kind", ["fail_closed", "journal"])
+def test_a_database_that_stands_still_holds_nobody_up_beyond_the_deadline(
+    lender: Any, killing: Any, people: Any, tmp_path: Path, kind: str
+) -> None:
+    contract = lender.make_contract(serve={"deadline_ms": 1000}, audit={"when_unavailable": kind})
+    people.install(lender.make_package(tmp_path / "package", contract=contract), store=PackageStore(tmp_path / "store"))
+    with killing.Postgresql() as server:
+        with lender.Worker(store=tmp_path / "store", people=people, ledger=server.url) as worker:
+            until(lambda: worker.decide(lender.GOOD, request_id="r1").status == 200)
+            first = worker.decide(lender.GOOD, request_id="r1")  # found in the ledger, by a connection of its own
+            with server.held_up():
+                # Whoever asks, also for what was decided before, hears something; the sockets' own limit is 20 s.
+                late = worker.decide(lender.GOOD, request_id="r2")
+                assert (late.status, late.headers["retry-after"]) == (503, "1")
+                asked = worker.get("/v1/models/loans/decisions?request_id=r1")
+                assert (asked.status, asked.body["error"]["code"]) == (503, "try_again")
+                assert worker.get("/v1/decisions/d1/explanation").status == 503
+                assert worker.get("/healthz").status == 200
+                if kind == "journal":
+                    until(lambda: worker.decide(lender.GOOD, request_id="r3").status == 200)
+                    # Looking for the database again and again holds up nobody who is recorded in the journal.
+                    answers = [worker.decide(lender.GOOD, request_id=f"j{number}") for number in range(60)]
+                    assert {answer.status for answer in answers} == {200}
+                    time.sleep(3)
+                    assert worker.decide(lender.GOOD, request_id="r4").status == 200
+                    assert worker.decide(lender.GOOD, request_id="r3").status == 200
+                else:
+                    assert worker.decide(lender.GOOD).status == 503
+            until(lambda: worker.decide(lender.GOOD, request_id="r2").status == 200)
+            until(lambda: worker.decide(lender.GOOD, request_id="r1").body == first.body)
+            assert worker.stop() == 0
+        found = {record.request_id for record in read_records(server.url, limit=1000)}
+        assert {"r1", "r2", *(["r3", "r4", "j0", "j59"] if kind == "journal" else [])} <= found
+        assert verify_ledger(server.url, public_key=people.keys["ledger"].secret.public_key()).problems == ()
+
+
+def test_what_was_decided_is_asked_for_in_vain_while_the_database_is_gone(
+    lender: Any, killing: Any, people: Any, package: Package, tmp_path: Path
+) -> None:
+    people.install(package, store=PackageStore(tmp_path / "store"))
+    with (
+        killing.Postgresql() as server,
+        lender.Worker(store=tmp_path / "store", people=people, ledger=server.url) as worker,
+    ):
+        answer = worker.decide(lender.GOOD, request_id="r1").body
+        asked = ("/v1/models/loans/decisions?request_id=r1", f"/v1/decisions/{answer['decision_id']}/explanation")
+        assert [worker.get(path).status for path in asked] == [200, 200]
+        server.stop()
+        for path in asked:
+            reply = worker.get(path)
+            assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        server.start()
+        until(lambda: all(worker.get(path).status == 200 for path in asked))
+        assert worker.get("/v1/models/loans/decisions?request_id=%00").status == 400
+        assert worker.get("/v1/decisions/%00/explanation").status == 400
+        assert worker.stop() == 0
+
+
 def writer_of(worker: int) -> int:
     """The process that writes a worker's ledger."""
     (child,) = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()

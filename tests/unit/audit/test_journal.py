@@ -32,9 +32,11 @@ class Outage:
     def __init__(self, ledger: Ledger) -> None:
         self._append = ledger._committer._book.append
         self.on = True
+        self.tried = 0
         ledger._committer._book.append = self  # type: ignore[method-assign, assignment]
 
     def __call__(self, entries: list[Entry]) -> list[int | AuditError]:
+        self.tried += 1
         if self.on:
             raise AuditError("the database is gone")
         return self._append(entries)
@@ -98,6 +100,47 @@ def test_records_wait_in_the_journal_and_move_when_the_ledger_is_back(
     assert verify_ledger(path, public_key=key.public_key()).problems == ()
 
 
+def test_looking_for_a_ledger_that_does_not_answer_holds_nobody_up(
+    ledger: Ledger, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outage, answers, asked = Outage(ledger), threading.Event(), threading.Event()
+
+    def reach() -> None:
+        asked.set()
+        assert answers.wait(10)
+        if outage.on:
+            raise AuditError("nobody answers there")
+
+    monkeypatch.setattr(ledger._committer._book, "reach", reach)
+    assert post(ledger, make_record(1)) == [0]
+    assert asked.wait(10)
+    tried = outage.tried
+    for number in range(2, 6):
+        assert post(ledger, make_record(number)) == [0]
+    asked.clear()
+    answers.set()
+    assert asked.wait(10)  # it said no, and is looked for again
+    assert (ledger.journaled, outage.tried) == (5, tried)
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+
+
+def test_a_ledger_that_answers_and_cannot_be_written_is_tried_less_and_less_often(
+    ledger: Ledger, make_record: MakeRecord
+) -> None:
+    outage = Outage(ledger)
+    post(ledger, make_record(1))
+    wait_until(lambda: ledger._committer._pause > 2 * committer_module.RETRY_SECONDS)
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    assert post(ledger, make_record(2)) == [2]
+    outage.on = True
+    post(ledger, make_record(3))
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    assert ledger._committer._pause <= 2 * committer_module.RETRY_SECONDS
+
+
 def test_what_may_not_wait_hears_that_the_ledger_is_gone(ledger: Ledger, make_record: MakeRecord) -> None:
     outage = Outage(ledger)
     (refused,) = post(ledger, make_record(1), may_wait=False)
@@ -117,6 +160,27 @@ def test_a_request_that_waits_is_not_recorded_twice(ledger: Ledger, make_record:
     first, second = ledger._committer._set_aside(entries, [True, True], AuditError("gone"))
     assert first == 0
     assert isinstance(second, AlreadyRecordedError)
+
+
+def test_a_request_that_is_recorded_does_not_wait_beside_its_record(
+    ledger: Ledger, path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk can be read: the request stays decided as it was."""
+    assert post(ledger, make_record(1)) == [1]
+    outage = Outage(ledger)
+    (again,) = post(ledger, make_record(2, request_id="r-1"))
+    assert isinstance(again, AlreadyRecordedError)
+    assert ledger.journaled == 0
+
+    def unreadable(*_: object) -> None:
+        raise AuditError("the ledger cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger._committer._finder, "find", unreadable)
+        assert post(ledger, make_record(3)) == [0]
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+    assert [record.id for record in read_records(path)] == ["d-3", "d-1"]
 
 
 def test_what_a_process_left_behind_is_drained_by_the_next(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -201,6 +204,40 @@ def _cut_off(url: str) -> None:
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE application_name = 'nbkit' AND pid <> pg_backend_pid()"
         )
+
+
+@contextmanager
+def _held_up(url: str) -> Iterator[None]:
+    """Stop the processes that serve a ledger's connections; their kernel goes on to take what is sent."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'nbkit'").fetchall()
+    processes = [int(row[0]) for row in found]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            os.kill(process, signal.SIGCONT)
+
+
+def test_a_server_that_neither_answers_nor_goes_away_fails_those_who_wait(
+    schema: str, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "BUSY_SECONDS", 0.1)
+    with Ledger.open(schema, key=key, now=lambda: NOON) as ledger:
+        ledger.submit(make_record(1)).result(5)
+        assert ledger.find("loan-denial", "r-1") is not None
+        with _held_up(schema):
+            with pytest.raises(AuditError, match=r"cannot be written: no answer within 0\.2 s"):
+                ledger.submit(make_record(2)).result(5)
+            with pytest.raises(AuditError, match=r"the ledger cannot be read: no answer within 0\.2 s"):
+                ledger.find("loan-denial", "r-1")
+        monkeypatch.setattr(postgres, "BUSY_SECONDS", 5.0)
+        assert ledger.submit(make_record(3)).result(5) == 2
+        assert ledger.find("loan-denial", "r-1") is not None
+        ledger._committer._book.reach()
+    assert verify_ledger(schema, public_key=key.public_key()).problems == ()
 
 
 def test_a_turn_that_never_ends_fails_those_who_wait(

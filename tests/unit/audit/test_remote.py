@@ -318,7 +318,7 @@ def test_a_journal_that_was_left_can_be_asked_before_anything_is_posted(
     assert [record.id for record in read_records(path)] == ["d-2", "d-1"]
 
 
-def test_a_ledger_that_cannot_be_read_is_an_answer_too(
+def test_a_journal_that_cannot_be_read_is_an_answer_too(
     both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def run() -> None:
@@ -326,11 +326,18 @@ def test_a_ledger_that_cannot_be_read_is_an_answer_too(
         assert await post(both.ledger, make_record(1), may_wait=True) == [0]
 
         def fail(*_: object) -> None:
-            raise AuditError("the ledger cannot be read: no")
+            raise AuditError("the journal cannot be read: no")
+
+        def never(*_: object) -> None:
+            raise AssertionError("the writer reads what is committed, while records wait for it")
 
         with monkeypatch.context() as patch:
-            patch.setattr(both.writing.committer._finder, "find", fail)
-            with pytest.raises(AuditError, match="the ledger cannot be read: no"):
+            patch.setattr(both.writing.committer._finder, "find", never)
+            patch.setattr(both.writing.committer._finder, "read", never)
+            assert await asyncio.to_thread(both.ledger.find, MODEL, "r-9") is None
+            assert await asyncio.to_thread(both.ledger.read, "d-9") is None
+            patch.setattr(both.writing.committer._journal, "find", fail)
+            with pytest.raises(AuditError, match="the journal cannot be read: no"):
                 await asyncio.to_thread(both.ledger.find, MODEL, "r-9")
         both.writing.outage.on = False
         await until(lambda: not both.ledger.journaled)
