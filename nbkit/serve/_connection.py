@@ -84,13 +84,6 @@ class PatientProtocol(StampingProtocol):
         self._stop_waiting_for_reading()
         super().resume_writing()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; where he has not even read the last reply, without waiting for that."""
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            super().timeout_keep_alive_handler()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go of the timers.
 
@@ -116,6 +109,13 @@ class PatientProtocol(StampingProtocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _close_idle(self) -> None:
+        """Close; where he has not even read the last reply, without waiting for that."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            super()._close_idle()
 
     def _end(self) -> None:
         self._timer = None

@@ -141,9 +141,8 @@ class _GatedProtocol(PatientProtocol):
     def _turn_away(self) -> None:
         """Say 503; the connection then waits for its next request as after any reply."""
         self._stop_waiting()
-        self._unset_keepalive_if_required()
         self.transport.write(BUSY)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._be_idle()
 
     def _may_be_turned_away(self, data: bytes) -> bool:
         """Whether these bytes are one whole request on a connection where nothing else is going on."""

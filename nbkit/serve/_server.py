@@ -230,7 +230,10 @@ class StampingProtocol(HttpToolsProtocol):
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
-            return
+        else:
+            self._be_idle()
+
+    def _be_idle(self) -> None:
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._close_when_idle(self.timeout_keep_alive)
@@ -247,7 +250,10 @@ class StampingProtocol(HttpToolsProtocol):
         if left > 0:
             self._close_when_idle(left)
         else:
-            self.transport.close()
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        self.transport.close()
 
     def _unset_keepalive_if_required(self) -> None:
         self._idle_since = None

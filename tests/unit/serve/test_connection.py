@@ -146,6 +146,9 @@ def test_an_idle_connection_ends_also_where_the_last_reply_was_never_read(unread
     async def story(protocol: PatientProtocol, transport: Transport) -> None:
         transport.unread = unread
         protocol.timeout_keep_alive_handler()
+        assert not transport.is_closing()  # nothing was asked and answered yet
+        protocol._idle_since = protocol.loop.time() - protocol.timeout_keep_alive
+        protocol.timeout_keep_alive_handler()
 
     assert play(story).how == how
 
