@@ -11,6 +11,7 @@ import nbkit
 from nbkit.cli import (
     _build,
     _cases,
+    _clock,
     _compare,
     _deciding,
     _evidence,
@@ -62,6 +63,7 @@ for _command in (
     *_fair.COMMANDS,
     *_registry.COMMANDS,
     *_review.COMMANDS,
+    *_clock.COMMANDS,
 ):
     cli.add_command(_command)
 

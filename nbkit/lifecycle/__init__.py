@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._canary import canary
     from nbkit.lifecycle._case_diff import diff_case_sets
     from nbkit.lifecycle._cases import add_cases, freeze, freeze_case_set, show_case_set
+    from nbkit.lifecycle._clock import ClockMemory, ClockState, accept_clock, show_clock
     from nbkit.lifecycle._compare import compare
     from nbkit.lifecycle._contenders import Vendor, vendors_of
     from nbkit.lifecycle._demo import demo
@@ -53,6 +54,8 @@ __all__ = [
     "UI_ENVIRONMENT",
     "Build",
     "Change",
+    "ClockMemory",
+    "ClockState",
     "FigureDiff",
     "Result",
     "SliceDiff",
@@ -61,6 +64,7 @@ __all__ = [
     "Vendor",
     "VersionDiff",
     "View",
+    "accept_clock",
     "add_cases",
     "answer_review",
     "api_keys",
@@ -117,6 +121,7 @@ __all__ = [
     "seek_alternatives",
     "serve",
     "show_case_set",
+    "show_clock",
     "show_evidence",
     "sync",
     "take_ticket",
@@ -141,6 +146,7 @@ _HOMES = {
     "_canary": ("canary",),
     "_case_diff": ("diff_case_sets",),
     "_cases": ("add_cases", "freeze", "freeze_case_set", "show_case_set"),
+    "_clock": ("ClockMemory", "ClockState", "accept_clock", "show_clock"),
     "_compare": ("compare",),
     "_contenders": ("Vendor", "vendors_of"),
     "_diff": ("Change", "FigureDiff", "SliceDiff", "VersionDiff", "diff"),

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nbkit.registry._certificate import CERTIFICATE_TYPE, Certificate, CertificateKind
+from nbkit.registry._clock import SeenTime, Tick, read_tick
 from nbkit.registry._entries import RunRecord, VersionRecord
 from nbkit.registry._envelope import PAYLOAD_TYPE, Envelope, Signature
 from nbkit.registry._keys import PublicKey, SigningKey, load_key, new_key
 from nbkit.registry._lean import load_lean
-from nbkit.registry._memory import MEMORY_FILE, Memory
+from nbkit.registry._memory import MEMORY_FILE, Memory, Remembered
 from nbkit.registry._statement import EVIDENCE_FORMAT, PREDICATE_TYPE, Action, Statement, Submitter
 from nbkit.registry._trust import Role, TrustedKey, TrustStore, owner_identity
 from nbkit.registry._verify import verify_evidence, verify_submission
@@ -36,12 +37,15 @@ __all__ = [
     "Memory",
     "PublicKey",
     "Registry",
+    "Remembered",
     "Role",
     "RunRecord",
+    "SeenTime",
     "Signature",
     "SigningKey",
     "Statement",
     "Submitter",
+    "Tick",
     "TrustStore",
     "TrustedKey",
     "VersionRecord",
@@ -49,6 +53,7 @@ __all__ = [
     "load_lean",
     "new_key",
     "owner_identity",
+    "read_tick",
     "roles_for",
     "score_model_uri",
     "verify_certificate",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,23 +15,75 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from nbkit.errors import EvidenceError
 from nbkit.files import write_atomically
+from nbkit.registry._clock import SeenTime, Tick, read_tick
 from nbkit.registry._strict_json import read_strict
 
-MEMORY_FORMAT = 1
+# Format 1 knew nothing of the clock that nobody sets. To raise it: read the older ones too, and keep a file of each in
+# tests/unit/registry/formats.
+MEMORY_FORMAT = 2
 MEMORY_FILE = "seen.json"
 
-# What two reads of a clock that is being adjusted may differ by.
-_CLOCK_SKEW = timedelta(minutes=5)
 # The time is written down no oftener than this: a follower looks every few seconds.
 _WRITE_EVERY = timedelta(minutes=1)
+
+
+class _Tick(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    boot: str = ""
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, tick: Tick) -> _Tick:
+        return cls(boot=tick.boot, seconds=tick.seconds)
+
+    def read(self) -> Tick:
+        return Tick(self.boot, self.seconds)
+
+
+class _Jump(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    to: AwareDatetime
+    tick: _Tick
 
 
 class _Seen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     seen_at: AwareDatetime
+    # Of no start of the machine: nothing is known to have passed since.
+    tick: _Tick = _Tick()
+    jumped: _Jump | None = None
+    accepted: Annotated[int, Field(ge=0)] = 0
     epochs: dict[str, dict[str, Annotated[int, Field(ge=0)]]] = Field(default_factory=dict)
+
+    @property
+    def time(self) -> SeenTime:
+        jumped = None if self.jumped is None else (self.jumped.to, self.jumped.tick.read())
+        return SeenTime(at=self.seen_at, tick=self.tick.read(), jumped=jumped)
+
+    def at(self, time: SeenTime, **changes: object) -> _Seen:
+        jumped = None if time.jumped is None else _Jump(to=time.jumped[0], tick=_Tick.of(time.jumped[1]))
+        clock = {"format": MEMORY_FORMAT, "seen_at": time.at, "tick": _Tick.of(time.tick), "jumped": jumped}
+        return self.model_copy(update=clock | changes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What stands in a memory about the time.
+
+    Parameters
+    ----------
+    time : SeenTime
+        The latest that was seen.
+    accepted : int
+        How often somebody has said that an earlier time is the right one.
+    """
+
+    time: SeenTime
+    accepted: int
 
 
 class Memory:
@@ -40,34 +93,66 @@ class Memory:
     ----------
     path : Path
         May not exist yet.
+    tick : callable
+        Reads the clock that nobody sets.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, tick: Callable[[], Tick] = read_tick) -> None:
         self._path = path
+        self._tick = tick
 
     def check_clock(self, now: datetime) -> None:
         """Note the time, and refuse one that lies before what was seen already.
 
-        Expired evidence and revoked keys would come back to life under a clock that was set back.
+        Expired evidence and revoked keys would come back to life under a clock that was set back. A jump ahead that is
+        taken back within an hour is no such thing, and is forgotten.
 
         Raises
         ------
         EvidenceError
             The clock went back by more than five minutes, or the file cannot be read.
         """
+        tick = self._tick()
         with self._locked() as seen:
-            if seen is not None and now < seen.seen_at - _CLOCK_SKEW:
-                raise EvidenceError(
-                    f"the clock went back: {now.isoformat()}, but {seen.seen_at.isoformat()} was seen before",
-                    next_step=f"correct the clock; if the later time was the wrong one, remove {self._path}",
-                )
             if seen is None:
-                self._write(_Seen(seen_at=now))
-            elif now > seen.seen_at + _WRITE_EVERY:
-                self._write(seen.model_copy(update={"seen_at": now}))
+                self._write(_Seen(seen_at=now, tick=_Tick.of(tick)))
+                return
+            if seen.time.went_back(now, tick=tick):
+                raise EvidenceError(
+                    f"the clock went back: {now.isoformat()}, but it is {seen.time.least(tick).isoformat()} at least",
+                    next_step="correct the clock; if the later time was the wrong one: nbkit clock accept --reason WHY",
+                )
+            time = seen.time.note(now, tick=tick)
+            if time.jumped != seen.time.jumped or time.at > seen.seen_at + _WRITE_EVERY:
+                self._write(seen.at(time))
 
-    def latest(self) -> datetime | None:
-        """Return the latest time that was noted; None where nothing was.
+    def accept_clock(self, now: datetime) -> datetime:
+        """Let the time of now be the right one, and return the one that it stands back behind.
+
+        Parameters
+        ----------
+        now : datetime
+            Aware.
+
+        Returns
+        -------
+        datetime
+            What it had to be at least.
+
+        Raises
+        ------
+        EvidenceError
+            The clock did not go back, nothing is remembered, or the file cannot be read.
+        """
+        tick = self._tick()
+        with self._locked() as seen:
+            if seen is None or not seen.time.went_back(now, tick=tick):
+                raise EvidenceError(f"{self._path}: the clock did not go back: there is nothing to accept")
+            self._write(seen.at(SeenTime(at=now, tick=tick), accepted=seen.accepted + 1))
+            return seen.time.least(tick)
+
+    def remembered(self) -> Remembered | None:
+        """Return what is known about the time; None where nothing was noted.
 
         Raises
         ------
@@ -75,7 +160,7 @@ class Memory:
             The file cannot be read.
         """
         seen = self._read()
-        return seen.seen_at if seen is not None else None
+        return Remembered(time=seen.time, accepted=seen.accepted) if seen is not None else None
 
     def highest_epoch(self, model: str, *, stage: str) -> int:
         """Return the highest epoch that was accepted for a stage of a model; 0 for none.
@@ -90,12 +175,14 @@ class Memory:
 
     def accepted(self, model: str, *, stage: str, epoch: int, now: datetime) -> None:
         """Remember an epoch that was accepted; a lower one than before changes nothing."""
+        tick = self._tick()
         with self._locked() as seen:
-            epochs = {name: dict(stages) for name, stages in seen.epochs.items()} if seen is not None else {}
+            seen = seen or _Seen(seen_at=now, tick=_Tick.of(tick))
+            epochs = {name: dict(stages) for name, stages in seen.epochs.items()}
             if epochs.get(model, {}).get(stage, 0) >= epoch:
                 return
             epochs.setdefault(model, {})[stage] = epoch
-            self._write(_Seen(seen_at=max(now, seen.seen_at) if seen is not None else now, epochs=epochs))
+            self._write(seen.at(seen.time.note(now, tick=tick), epochs=epochs))
 
     @contextmanager
     def _locked(self) -> Iterator[_Seen | None]:

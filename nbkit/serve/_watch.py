@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from nbkit.errors import EvidenceError, NbkitError, PackageError
-from nbkit.registry import MEMORY_FILE, Memory, TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, SeenTime, Tick, TrustStore, read_tick
 from nbkit.serve._active import Active, load_active
 from nbkit.serve._store import PRODUCTION, PackageStore
 
@@ -20,11 +20,8 @@ _LOG = logging.getLogger("nbkit.serve")
 
 _POLL_SECONDS = 0.5
 
-# Keys and evidence also end by the clock, without any file changing.
+# Keys and evidence also end by the clock, without any file changing; what was refused may hold when it is right again.
 _VERIFY_AGAIN = timedelta(seconds=10)
-
-# What two reads of a clock that is being adjusted may differ by.
-_CLOCK_SKEW = timedelta(minutes=5)
 
 _Stamp = tuple[int, int, int] | None
 
@@ -47,6 +44,8 @@ class Watcher:
         Told the version to answer with, or None.
     stage : str
         Whose version it keeps; nothing being on trial is no fault, nothing being in production is.
+    tick : callable
+        The clock that nobody sets.
     """
 
     name: str
@@ -55,11 +54,15 @@ class Watcher:
     now: Callable[[], datetime]
     serve: Callable[[Active | None], None]
     stage: str = PRODUCTION
+    tick: Callable[[], Tick] = read_tick
     active: Active | None = None
     _trust: TrustStore = field(default_factory=TrustStore)
     _seen: tuple[_Stamp, _Stamp] | None = None
     _verified_at: datetime | None = None
-    _latest: datetime | None = None
+    _refused: bool = False
+    _told: tuple[int, str] | None = None
+    _clock: SeenTime | None = None
+    _accepted: int = 0
     _clock_told: bool = False
 
     async def follow(self) -> None:
@@ -87,50 +90,65 @@ class Watcher:
         """
         now = self._time()
         seen = (_stamp(self.store.pointer(self.name, stage=self.stage)), _stamp(self.trust_file))
-        active = self.active
-        if seen != self._seen:
-            if self._seen is None or seen[1] != self._seen[1]:
-                self._read_trust()
-            self._seen, self._verified_at = seen, now
-            if seen[0] is None and self.stage != PRODUCTION:
-                return None
+        active, changed = self.active, seen != self._seen
+        if not changed and self._verified_at is not None and abs(now - self._verified_at) < _VERIFY_AGAIN:
+            return active
+        if self._seen is None or seen[1] != self._seen[1]:
+            self._read_trust()
+        self._seen, self._verified_at = seen, now
+        if seen[0] is None and self.stage != PRODUCTION:
+            return None
+        if changed or active is None or self._refused:
             loaded = self._load(active, now=now)
+            self._refused = loaded is None
             if loaded is not None:
                 return loaded
-        elif active is None or (self._verified_at is not None and now - self._verified_at < _VERIFY_AGAIN):
-            return active
-        self._verified_at = now
         return active if active is not None and self._still_holds(active, now=now) else None
 
     def _time(self) -> datetime:
-        """Return the time, never one before what was seen already: whatever has ended stays ended."""
-        now = self.now()
-        if self._latest is None:
-            self._latest = self._remembered() or now
-        if now >= self._latest:
-            self._latest, self._clock_told = now, False
-        elif now < self._latest - _CLOCK_SKEW and not self._clock_told:
+        """Return the time, never less than it must be: whatever has ended stays ended.
+
+        A jump ahead that is taken back within an hour is forgotten, and so is one of which somebody has said since that
+        the earlier time is right.
+        """
+        now, tick = self.now(), self.tick()
+        if self._clock is None:
+            self._clock = self._remembered() or SeenTime(at=now, tick=tick)
+        if self._clock.went_back(now, tick=tick):
+            accepted = self._accepted
+            remembered = self._remembered()
+            if remembered is not None and self._accepted > accepted:
+                self._clock = remembered
+        least = self._clock.least(tick)
+        if not self._clock.went_back(now, tick=tick):
+            self._clock, self._clock_told = self._clock.note(now, tick=tick), False
+        elif not self._clock_told:
             self._clock_told = True
             self._alert(
                 self.active.version if self.active else 0,
-                f"the clock went back: {now.isoformat()}, but {self._latest.isoformat()} was seen before; evidence and "
-                "keys are judged by the later time. Correct the clock; if the later time was the wrong one, remove "
-                f"{self.store.root / MEMORY_FILE} and restart",
+                f"the clock went back: {now.isoformat()}, but it is {least.isoformat()} at least; evidence and keys "
+                "are judged by the later time. Correct the clock; if the later time was the wrong one: "
+                "nbkit clock accept --reason WHY",
             )
-        return self._latest
+        return max(now, least)
 
-    def _remembered(self) -> datetime | None:
+    def _remembered(self) -> SeenTime | None:
         """Return the latest time that whoever fills the store has seen."""
         try:
-            return Memory(self.store.root / MEMORY_FILE).latest()
+            found = Memory(self.store.root / MEMORY_FILE).remembered()
         except EvidenceError as error:
             self._alert(0, str(error))
             return None
+        if found is None:
+            return None
+        self._accepted = found.accepted
+        return found.time
 
     def _serve(self, active: Active | None) -> None:
         if active is self.active:
             return
         before, self.active = self.active, active
+        self._told = None
         self.serve(active)
         if before is not None and before.batcher is not None:
             before.batcher.close()
@@ -176,6 +194,9 @@ class Watcher:
         return True
 
     def _alert(self, version: int, reason: str) -> None:
+        if self._told == (version, reason):
+            return  # looked at again, and still so
+        self._told = version, reason
         _LOG.warning("version refused", extra={"fields": {"model": self.name, "version": version, "reason": reason}})
         try:
             self.store.alert(self.name, version=version, reason=reason, now=self.now())

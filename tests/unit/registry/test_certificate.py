@@ -17,6 +17,7 @@ from nbkit.registry import (
     Envelope,
     Memory,
     Statement,
+    Tick,
     TrustStore,
     verify_certificate,
     verify_evidence,
@@ -199,12 +200,14 @@ def test_evidence_without_waivers_does_not_mention_them() -> None:
 
 def test_a_memory_outlives_its_process_and_notices_a_clock_that_went_back(people, tmp_path: Path) -> None:
     path = tmp_path / "seen.json"
-    memory = Memory(path)
+    passed = [0.0]
+    memory = Memory(path, tick=lambda: Tick("boot", passed[0]))
     assert memory.highest_epoch("loan-denial", stage="production") == 0
     memory.check_clock(people.now)
     memory.accepted("loan-denial", stage="production", epoch=3, now=people.now)
+    passed[0] = DAY.total_seconds()
     memory.check_clock(people.now + DAY)
-    again = Memory(path)
+    again = Memory(path, tick=lambda: Tick("boot", passed[0]))
     assert again.highest_epoch("loan-denial", stage="production") == 3
     assert again.highest_epoch("loan-denial", stage="staging") == 0
     again.check_clock(people.now + DAY - timedelta(minutes=4))

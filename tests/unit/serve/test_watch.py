@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from nbkit.package import Package
-from nbkit.registry import MEMORY_FILE, Memory, TrustStore
+from nbkit.registry import MEMORY_FILE, Memory, Tick, TrustStore
 from nbkit.serve import PackageStore
 from nbkit.serve._active import Active, made_up_row
 from nbkit.serve._watch import Watcher
@@ -41,8 +41,23 @@ def clock() -> list[datetime]:
 
 
 @pytest.fixture
-def watcher(store: PackageStore, trust_file: Path, served: list[Active | None], clock: list[datetime]) -> Watcher:
-    return Watcher(name="loans", store=store, trust_file=trust_file, now=lambda: clock[0], serve=served.append)
+def passed() -> list[float]:
+    """Seconds, on the clock that nobody sets."""
+    return [1000.0]
+
+
+@pytest.fixture
+def watcher(
+    store: PackageStore, trust_file: Path, served: list[Active | None], clock: list[datetime], passed: list[float]
+) -> Watcher:
+    return Watcher(
+        name="loans",
+        store=store,
+        trust_file=trust_file,
+        now=lambda: clock[0],
+        serve=served.append,
+        tick=lambda: Tick("boot", passed[0]),
+    )
 
 
 def look(watcher: Watcher) -> int | None:
@@ -225,11 +240,18 @@ def test_a_trial_is_followed_and_may_be_absent(
 
 
 def test_a_clock_that_is_set_back_brings_nothing_back(
-    watcher: Watcher, store: PackageStore, people: Any, package: Package, trust_file: Path, clock: list[datetime]
+    watcher: Watcher,
+    store: PackageStore,
+    people: Any,
+    package: Package,
+    trust_file: Path,
+    clock: list[datetime],
+    passed: list[float],
 ) -> None:
     people.install(package, store=store)
     assert look(watcher) == 1
     clock[0] += timedelta(hours=13)
+    passed[0] += 13 * 3600
     assert look(watcher) is None
     clock[0] -= timedelta(hours=13)
     # Another file, so that it is loaded and verified again.
@@ -238,18 +260,69 @@ def test_a_clock_that_is_set_back_brings_nothing_back(
     assert [reason for reason in alerts(store) if "the clock went back" in reason]
     assert "expire" in alerts(store)[-1]
     told = len(alerts(store))
+    passed[0] += 60
     assert look(watcher) is None
     assert len(alerts(store)) == told
 
 
-def test_a_clock_that_was_set_back_while_nothing_ran_is_noticed_at_the_start(
-    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime]
+def test_a_jump_ahead_that_is_taken_back_ends_nothing(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime], passed: list[float]
 ) -> None:
     people.install(package, store=store)
-    Memory(store.root / MEMORY_FILE).check_clock(clock[0] + timedelta(hours=13))
+    assert look(watcher) == 1
+    clock[0] += timedelta(days=400)
+    assert look(watcher) is None
+    clock[0] += timedelta(minutes=20) - timedelta(days=400)
+    passed[0] += 20 * 60
+    assert look(watcher) == 1
+    assert not [reason for reason in alerts(store) if "the clock went back" in reason]
+
+
+def test_what_somebody_says_about_the_clock_is_taken_up_without_a_restart(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime], passed: list[float]
+) -> None:
+    memory = Memory(store.root / MEMORY_FILE, tick=lambda: Tick("boot", passed[0]))
+    memory.check_clock(clock[0] + timedelta(days=400))
+    people.install(package, store=store)
+    assert look(watcher) is None
+    assert "nbkit clock accept --reason WHY" in alerts(store)[0]
+    memory.accept_clock(clock[0])
+    assert look(watcher) == 1
+
+
+def test_a_clock_that_was_set_back_while_nothing_ran_is_noticed_at_the_start(
+    watcher: Watcher, store: PackageStore, people: Any, package: Package, clock: list[datetime], passed: list[float]
+) -> None:
+    people.install(package, store=store)
+    Memory(store.root / MEMORY_FILE, tick=lambda: Tick("boot", passed[0])).check_clock(clock[0] + timedelta(hours=13))
     assert look(watcher) is None
     assert "the clock went back" in alerts(store)[0]
     assert "expire" in alerts(store)[-1]
+
+
+def test_what_was_refused_is_looked_at_again(
+    watcher: Watcher,
+    store: PackageStore,
+    people: Any,
+    package: Package,
+    clock: list[datetime],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What kept it from being loaded may be over, without any file having changed."""
+    people.install(package, store=store)
+
+    def full(_: str) -> Package:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "package", full)
+        assert look(watcher) is None
+        clock[0] += timedelta(seconds=11)
+        assert look(watcher) is None
+    assert [reason for reason in alerts(store) if "Too many open files" in reason] == [alerts(store)[-1]]
+    assert look(watcher) is None  # not at every look
+    clock[0] += timedelta(seconds=11)
+    assert look(watcher) == 1
 
 
 def test_a_clock_that_is_a_little_behind_is_no_alarm(
