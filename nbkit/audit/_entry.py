@@ -34,7 +34,9 @@ def entry_of(record: AuditRecord) -> Entry:
     AuditError
         It holds a value that JSON cannot carry exactly, or a time without a zone.
     """
-    problems = _times(record)
+    problems: list[str] = []
+    if record.received_at.tzinfo is not UTC or record.decided_at.tzinfo is not UTC:
+        problems += _times(record)
     # Subtracted from itself, a number is zero unless it is NaN or infinite: this runs for every value that is recorded.
     if record.score is not None and record.score - record.score != 0.0:
         problems.append(f"score: expected a finite number, got {record.score!r}")

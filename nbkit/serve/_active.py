@@ -55,6 +55,8 @@ class Active:
         Of the subjects that a canary answers.
     price_usd : str
         What asking its model once costs, as decimal text.
+    name, package_digest : str
+        Of the package, for the record.
     """
 
     version: int
@@ -74,9 +76,13 @@ class Active:
     share: float = 0.0
     price_usd: str = "0"
     scorer: TickScorer = field(init=False)
+    name: str = field(init=False)
+    package_digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scorer", TickScorer(self.package.score_rows))
+        object.__setattr__(self, "name", self.package.contract.name)
+        object.__setattr__(self, "package_digest", self.package.digest)
 
     def prepare(self) -> None:
         """Lay the model out, on a thread: until then it is slower and reasons follow, so readiness need not wait."""

@@ -286,6 +286,33 @@ class Judge:
             return Judgement(decision=decision, reasons_missing=missing)
         return _reasoned(decision, texts={reason.code: reason.text for reason in given}, missing=missing)
 
+    def bare(self, row: Row, score: float) -> Decision:
+        """Turn a score into a decision without reasons, which nobody is told.
+
+        Parameters
+        ----------
+        row : mapping
+            As for `after`.
+        score : float
+            0..1, of this row.
+
+        Returns
+        -------
+        Decision
+            That of `conclude`, where its reasons follow.
+
+        Raises
+        ------
+        PackageError
+            The score is not a probability.
+        RuleError
+            The rules failed.
+        """
+        self.check_score(score)
+        if self._rules.speak("after"):
+            return self.conclude(self.weigh(row, score), follow=True).decision
+        return Decision(decision=self._outcome(score).value, score=score)
+
     def fallback(self, row: Row, *, special: Mapping[str, str] = _NOTHING) -> Judgement | None:
         """Answer without the model, by the contract's fallback chain.
 

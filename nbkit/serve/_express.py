@@ -7,7 +7,7 @@ from functools import partial
 
 from nbkit.serve._answer import Answer
 from nbkit.serve._app import Endpoint, Guard, check_head, traced
-from nbkit.serve._http import Call, RefusedError, Reply, json_reply, refusal_reply, too_large
+from nbkit.serve._http import RefusedError, Reply, json_reply, refusal_reply, too_large
 from nbkit.serve._lane import Ask, Lane
 from nbkit.serve._turn import Caller
 
@@ -65,9 +65,8 @@ class Express:
         """
         path, endpoint, lane = self._lanes[url]
         known = dict(headers)
-        call = Call(method="POST", path=path, query=b"", headers=known)
         try:
-            caller = self._guard(call, endpoint)
+            caller = self._guard(known, endpoint)
             check_head(known, endpoint)
             if len(body) > endpoint.limit:
                 raise too_large(endpoint.limit)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from nbkit.errors import AccessError, UsageError
 from nbkit.serve._access import AccessFile, ApiKey
 from nbkit.serve._app import Endpoint
-from nbkit.serve._http import Call, RefusedError
+from nbkit.serve._http import RefusedError
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._turn import ANYONE, Caller
 
@@ -73,13 +73,13 @@ def check_exposure(host: str, *, has_auth: bool, has_tls: bool) -> None:
         raise UsageError(f"{host}: not only this machine reaches it", problems=problems, next_step=step)
 
 
-def open_guard(call: Call, endpoint: Endpoint) -> Caller:  # noqa: ARG001 - a Guard
+def open_guard(headers: Mapping[bytes, bytes], endpoint: Endpoint) -> Caller:  # noqa: ARG001 - a Guard
     """Let anybody in, on loopback without keys; only the trace of a call is read.
 
     Parameters
     ----------
-    call : Call
-        Its head.
+    headers : mapping of bytes to bytes
+        Of the call; names in lower case.
     endpoint : Endpoint
         Whatever it asks for.
 
@@ -88,7 +88,7 @@ def open_guard(call: Call, endpoint: Endpoint) -> Caller:  # noqa: ARG001 - a Gu
     Caller
         Nobody in particular.
     """
-    trace = trace_of(call.headers)
+    trace = trace_of(headers)
     return Caller(trace=trace) if trace else ANYONE
 
 
@@ -123,13 +123,13 @@ class AccessGuard:
         if tokens is not None:
             tokens.fetch()
 
-    def __call__(self, call: Call, endpoint: Endpoint) -> Caller:
+    def __call__(self, headers: Mapping[bytes, bytes], endpoint: Endpoint) -> Caller:
         """Return who calls.
 
         Parameters
         ----------
-        call : Call
-            Its head.
+        headers : mapping of bytes to bytes
+            Of the call; names in lower case.
         endpoint : Endpoint
             Names the scope that is needed.
 
@@ -143,10 +143,10 @@ class AccessGuard:
         RefusedError
             401: nobody that is known; 403: known, and not allowed.
         """
-        caller = self._caller(call.headers)
+        caller = self._caller(headers)
         if endpoint.scope not in caller.scopes and "admin" not in caller.scopes:
             raise self._refused(403, "forbidden", f"scope {endpoint.scope!r} is needed")
-        wants, trace = call.headers.get(STAGE_HEADER, b""), trace_of(call.headers)
+        wants, trace = headers.get(STAGE_HEADER, b""), trace_of(headers)
         if wants and not caller.scopes & {"override", "admin"}:
             raise self._refused(403, "forbidden", f"{STAGE_HEADER.decode()}: scope 'override' is needed")
         if not wants and not trace:
@@ -170,7 +170,7 @@ class AccessGuard:
         if bearer and self._tokens is not None:
             return self._bearer(token, self._tokens)
         entry = self._callers.get(self._file.digest(token))
-        if entry is None or not entry[0].holds(now=self._now()):
+        if entry is None or (entry[0].expires_at and not entry[0].holds(now=self._now())):
             raise self._refused(401, "unauthorized", "the API key is not known, is revoked, or has ended")
         return entry[1]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 
 from nbkit.errors import ContractViolationError
 from nbkit.serve._active import Active
@@ -52,17 +51,23 @@ def judge_at_once(turns: Sequence[Turn]) -> list[Judgement | Weighed | None]:
     for place, turn in enumerate(turns):
         active = turn.active
         if active.batcher is None and active.breaker.state == "closed":
-            with suppress(Exception):
+            try:
                 told[place] = active.judge.before(turn.request.row, special=turn.request.special)
-                if told[place] is None:
-                    scored.setdefault(id(active), []).append(place)
+            except Exception:  # noqa: BLE001, S112 - `judge_turn` meets the same, and knows what to say
+                continue
+            if told[place] is None:
+                scored.setdefault(id(active), []).append(place)
     for places in scored.values():
-        with suppress(Exception):
+        try:
             scores = turns[places[0]].active.package.score_rows([turns[place].request.row for place in places])
-            for place, score in zip(places, scores, strict=True):
-                with suppress(Exception):
-                    told[place] = said = _weighed_at_once(turns[place], score, explains=explains > 0)
-                    explains -= isinstance(said, Judgement) and bool(said.decision.reasons)
+        except Exception:  # noqa: BLE001, S112 - as above
+            continue
+        for place, score in zip(places, scores, strict=True):
+            try:
+                told[place] = said = _weighed_at_once(turns[place], score, explains=explains > 0)
+            except Exception:  # noqa: BLE001, S112 - as above
+                continue
+            explains -= isinstance(said, Judgement) and bool(said.decision.reasons)
     return told
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-__all__ = ["FAMILIES", "Metrics"]
+__all__ = ["FAMILIES", "Histogram", "Metrics"]
 
 # Upper limits in seconds: around the deadlines that contracts name.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -36,10 +36,30 @@ _Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
-class _Histogram:
-    # By bucket; added up only when somebody looks.
+class Histogram:
+    """How long something took, counted by bucket; added up only when somebody looks.
+
+    Parameters
+    ----------
+    slower : list of int
+        By bucket.
+    seconds : float
+        All together.
+    """
+
     slower: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
     seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Note one more.
+
+        Parameters
+        ----------
+        seconds : float
+            At least 0.
+        """
+        self.seconds += seconds
+        self.slower[bisect_left(_BUCKETS, seconds)] += 1
 
 
 class Metrics:
@@ -47,9 +67,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._histograms: dict[tuple[str, _Labels], _Histogram] = {}
+        self._histograms: dict[tuple[str, _Labels], Histogram] = {}
         self._gauges: list[tuple[str, _Labels, Callable[[], float]]] = []
-        self._took = self._histograms.setdefault(("decision_seconds", ()), _Histogram())
+        self.took = self.histogram("decision_seconds").add
 
     def count(self, name: str, *, label: str, value: str) -> None:
         """Add one.
@@ -63,16 +83,22 @@ class Metrics:
         """
         self._counts[name, label, value] += 1
 
-    def took(self, seconds: float) -> None:
-        """Note how long an answer took.
+    def histogram(self, name: str, *, labels: _Labels = ()) -> Histogram:
+        """Return what times something, to be kept by whoever does so for every request.
 
         Parameters
         ----------
-        seconds : float
-            From the last byte of the request to the first of the answer.
+        name : str
+            Of the histogram, without prefix.
+        labels : tuple of (str, str)
+            Names and values, always in the same order; few distinct values.
+
+        Returns
+        -------
+        Histogram
+            The same for the same name and labels.
         """
-        self._took.seconds += seconds
-        self._took.slower[bisect_left(_BUCKETS, seconds)] += 1
+        return self._histograms.setdefault((name, labels), Histogram())
 
     def observe(self, name: str, seconds: float, *, labels: _Labels = ()) -> None:
         """Note how long something took.
@@ -86,12 +112,7 @@ class Metrics:
         labels : tuple of (str, str)
             Names and values, always in the same order; few distinct values.
         """
-        key = (name, labels)
-        histogram = self._histograms.get(key)
-        if histogram is None:
-            histogram = self._histograms[key] = _Histogram()
-        histogram.seconds += seconds
-        histogram.slower[bisect_left(_BUCKETS, seconds)] += 1
+        self.histogram(name, labels=labels).add(seconds)
 
     def watch(self, name: str, read: Callable[[], float], *, labels: _Labels = ()) -> None:
         """Show a figure that is read when somebody looks.
@@ -136,7 +157,7 @@ class Metrics:
         return "\n".join(text) + "\n"
 
 
-def _lines(name: str, labels: _Labels, histogram: _Histogram) -> list[str]:
+def _lines(name: str, labels: _Labels, histogram: Histogram) -> list[str]:
     counts = list(accumulate(histogram.slower))
     lines = [
         f"{name}_bucket{_braces((*labels, ('le', str(limit))))} {count}"

@@ -9,7 +9,7 @@ from nbkit.contract import Outcome
 from nbkit.records import AuditRecord
 from nbkit.review import ticket_tags
 from nbkit.serve._decide import Judgement
-from nbkit.serve._metrics import Metrics
+from nbkit.serve._metrics import Histogram, Metrics
 from nbkit.serve._turn import Turn
 
 __all__ = ["figures_of", "note_ticket"]
@@ -50,10 +50,14 @@ def figures_of(metrics: Metrics) -> Callable[[Turn, AuditRecord], None]:
     callable
         A rule's name is no label: rules are many, and a scrape must stay small.
     """
+    known: dict[tuple[str, str, str], Histogram] = {}
 
     def follow(turn: Turn, record: AuditRecord) -> None:
-        route = "fallback" if record.fallback else record.route.partition(":")[0]
-        labels = (("stage", record.stage), ("route", route), ("outcome", record.decision))
-        metrics.observe("route_seconds", time.perf_counter() - turn.started, labels=labels)
+        key = (record.stage, "fallback" if record.fallback else record.route.partition(":")[0], record.decision)
+        histogram = known.get(key)
+        if histogram is None:
+            labels = tuple(zip(("stage", "route", "outcome"), key, strict=True))
+            histogram = known[key] = metrics.histogram("route_seconds", labels=labels)
+        histogram.add(time.perf_counter() - turn.started)
 
     return follow

@@ -58,9 +58,9 @@ def record_of_turn(
     return AuditRecord(
         id=turn.decision_id,
         request_id=turn.id,
-        model=active.package.contract.name,
+        model=active.name,
         version=active.version,
-        package_digest=active.package.digest,
+        package_digest=active.package_digest,
         contract_digest=active.contract_digest,
         evidence_digest=active.evidence_digest,
         received_at=turn.received,

@@ -57,6 +57,11 @@ class Rules:
     def __init__(self, graph: object | None = None, *, tables: Mapping[Phase, Table] | None = None) -> None:
         self._graph = graph
         self._tables = tables or {}
+        said = {phase: self._tables.get(phase) for phase in _PHASES}
+        # Asked for every row: nothing is looked up for rules that cannot answer.
+        self._speaking = frozenset(
+            phase for phase, table in said.items() if graph is not None and (table is None or table.rules)
+        )
 
     @classmethod
     def parse(cls, text: bytes, *, contract: Contract) -> Self:
@@ -133,8 +138,7 @@ class Rules:
         bool
             False where no row needs to be asked about.
         """
-        table = self._tables.get(phase)
-        return self._graph is not None and (table is None or bool(table.rules))
+        return phase in self._speaking
 
     def judge(self, row: Row, *, phase: Phase, score: float | None = None) -> Ruling | None:
         """Return what the rules say about a row.
@@ -158,7 +162,7 @@ class Rules:
         RuleError
             The graph failed, or said something that is not a decision.
         """
-        if not self.speak(phase):
+        if phase not in self._speaking:
             return None
         table = self._tables.get(phase)
         context = {**row, "phase": phase, "score": score}

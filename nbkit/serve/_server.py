@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -42,14 +41,18 @@ class _Outbox:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
+        # A connection that is lost hears so by itself; the replies behind it are for others.
         for protocol, data, _ in waiting:
-            # A connection that is lost hears so by itself; the replies behind it are for others.
-            with suppress(OSError, RuntimeError):
+            try:
                 if not protocol.transport.is_closing():
                     protocol.transport.write(data)
+            except (OSError, RuntimeError):
+                continue
         for protocol, _, closes in waiting:
-            with suppress(OSError, RuntimeError):
+            try:
                 protocol.was_sent(closes=closes)
+            except (OSError, RuntimeError):
+                continue
 
 
 class _Quick:
@@ -191,14 +194,15 @@ class StampingProtocol(HttpToolsProtocol):
         """Send a reply in one piece; return False where only the server's own way can."""
         if self.flow.write_paused or cycle.response_started or cycle.disconnected:
             return False
-        head = [STATUS_LINE[reply.status], b"content-type: ", reply.kind, b"\r\ncontent-length: %d" % len(reply.body)]
         closes = not cycle.keep_alive
+        more = b"\r\nconnection: close" if closes else b""
         for name, value in reply.headers:
-            head += (b"\r\n", name, b": ", value)
+            more += b"\r\n%b: %b" % (name, value)
             closes |= name == b"connection" and value == b"close"
-        if not cycle.keep_alive:
-            head.append(b"\r\nconnection: close")
-        head += (b"\r\n\r\n", b"" if cycle.scope["method"] == "HEAD" else reply.body)
+        data = b"%bcontent-type: %b\r\ncontent-length: %d%b\r\n\r\n%b" % (
+            STATUS_LINE[reply.status], reply.kind, len(reply.body), more,
+            b"" if cycle.scope["method"] == "HEAD" else reply.body,
+        )  # fmt: skip
         # For the server's own cycle it is done; nobody but `was_sent` says so to the connection.
         cycle.response_started = cycle.response_complete = True
         if isinstance(cycle, RequestResponseCycle):
@@ -206,7 +210,7 @@ class StampingProtocol(HttpToolsProtocol):
             # What leads back to the cycle would keep it until somebody looks for garbage.
             cast("Scope", cycle.scope).pop(REPLY, None)
         self._unsent += 1
-        self._outbox.put(self, b"".join(head), closes=closes)
+        self._outbox.put(self, data, closes=closes)
         return True
 
     def was_sent(self, *, closes: bool) -> None:

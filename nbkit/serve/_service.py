@@ -324,11 +324,13 @@ class Service:
             No version is installed.
         """
         limit = self.champion().deadline_seconds * _MOST_AGE_SHARE
-        for name, age in (("requests", time.perf_counter() - started), ("records", self._recorder.queue_age)):
-            if age > limit:
-                self.metrics.count("shed", label="queue", value=name)
-                told = f"{name} wait {1000 * age:.0f} ms, where the deadline leaves {1000 * limit:.0f}"
-                raise OverloadedError(f"overloaded: {told}")
+        age = time.perf_counter() - started
+        queue_age = self._recorder.queue_age
+        if age > limit or queue_age > limit:
+            name, age = ("requests", age) if age > limit else ("records", queue_age)
+            self.metrics.count("shed", label="queue", value=name)
+            told = f"{name} wait {1000 * age:.0f} ms, where the deadline leaves {1000 * limit:.0f}"
+            raise OverloadedError(f"overloaded: {told}")
 
     @property
     def queue_age(self) -> float:

@@ -38,12 +38,7 @@ def shadow_decision(package: Package, row: Row, *, judge: Judge) -> Decision:
     early = judge.before(row)
     if early is not None:
         return early.decision
-    return _weighed(row, package.score(row), judge=judge)
-
-
-def _weighed(row: Row, score: float, *, judge: Judge) -> Decision:
-    judge.check_score(score)
-    return judge.conclude(judge.weigh(row, score), follow=True).decision
+    return judge.bare(row, package.score(row))
 
 
 def shadow_decisions(package: Package, rows: Sequence[Row], *, judge: Judge) -> list[Decision | Exception]:
@@ -68,7 +63,7 @@ def shadow_decisions(package: Package, rows: Sequence[Row], *, judge: Judge) -> 
         early = [judge.before(row) for row in rows]
         scores = iter(package.score_rows([row for row, said in zip(rows, early, strict=True) if said is None]))
         for row, said in zip(rows, early, strict=True):
-            told.append(_weighed(row, next(scores), judge=judge) if said is None else said.decision)
+            told.append(judge.bare(row, next(scores)) if said is None else said.decision)
     except Exception as error:  # noqa: BLE001 - whatever a model on trial raises is what its record says
         if len(rows) == 1:
             return [error]

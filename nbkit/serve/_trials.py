@@ -261,8 +261,11 @@ class Trials:
     def _judged(self, batch: Sequence[tuple[Turn, AuditRecord]], shadow: Active) -> list[AuditRecord]:
         started = time.perf_counter()
         checked: list[dict[str, float | str | None] | Exception] = []
+        answered, fits = None, False
         for turn, _ in batch:
-            if shadow.rows.same_as(turn.active.rows):
+            if turn.active is not answered:
+                answered, fits = turn.active, shadow.rows.same_as(turn.active.rows)
+            if fits:
                 checked.append(turn.request.row)
                 continue
             try:
@@ -301,7 +304,7 @@ class Trials:
             request_id=f"{_SHADOW_ID}:{shadow.version}:{record.id}",
             model=self._name,
             version=shadow.version,
-            package_digest=shadow.package.digest,
+            package_digest=shadow.package_digest,
             contract_digest=shadow.contract_digest,
             evidence_digest=shadow.evidence_digest,
             received_at=record.received_at,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -138,8 +139,14 @@ def assemble(
         for service in services.values():
             service.stop()
 
+    served = tuple(services.values())
+
     def quick() -> float:
-        return min((s.active.deadline_seconds for s in services.values() if s.active), default=1.0) / 2
+        shortest = math.inf
+        for service in served:
+            if service.active is not None:
+                shortest = min(shortest, service.active.deadline_seconds)
+        return shortest / 2 if shortest < math.inf else 0.5
 
     paths = {decisions_path(name): service for name, service in services.items()}
     lanes = {path: (app.find(path), Lane(service)) for path, service in paths.items()}

@@ -216,4 +216,4 @@ class _Ids:
         self._count = itertools.count()
 
     def __call__(self) -> str:
-        return f"{time.time_ns() // 1_000_000:012x}{self._process}{next(self._count):08x}"
+        return f"{int(time.time() * 1000):012x}{self._process}{next(self._count):08x}"

@@ -48,9 +48,8 @@ async def nothing(_: Call) -> Reply:
 DECIDE = Endpoint(nothing, methods=("POST",), scope="decide")
 
 
-def call(**headers: str) -> Call:
-    given = {name.replace("_", "-").encode(): text.encode() for name, text in headers.items()}
-    return Call(method="POST", path="/", query=b"", headers=given)
+def call(**headers: str) -> dict[bytes, bytes]:
+    return {name.replace("_", "-").encode(): text.encode() for name, text in headers.items()}
 
 
 @pytest.fixture

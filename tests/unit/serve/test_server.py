@@ -373,7 +373,7 @@ class Lanes:
 
 
 def offer(
-    guard: Callable[[Call, Endpoint], Caller], body: bytes = b"{}", kind: bytes = JSON
+    guard: Callable[[Any, Endpoint], Caller], body: bytes = b"{}", kind: bytes = JSON
 ) -> tuple[Lanes, list[Reply]]:
     async def nothing(_: Call) -> Reply:
         return Reply()
@@ -390,11 +390,11 @@ def offer(
     return lane, replies
 
 
-def refuse(call: Call, endpoint: Endpoint) -> Caller:
+def refuse(headers: Any, endpoint: Endpoint) -> Caller:
     raise RefusedError(401, "unauthorized", "no")
 
 
-def fail(call: Call, endpoint: Endpoint) -> Caller:
+def fail(headers: Any, endpoint: Endpoint) -> Caller:
     raise KeyError("a fault of ours")
 
 
