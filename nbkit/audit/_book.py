@@ -62,6 +62,9 @@ class Book(Protocol):
     def reach(self) -> None:
         """Raise `AuditError` where the ledger is not to be reached; any thread may ask, and it may take seconds."""
 
+    def tidy(self) -> None:
+        """Do what nobody should wait for: called when those whose records were appended have been told."""
+
     def close(self) -> None:
         """Let go."""
 
@@ -117,8 +120,7 @@ class Tree:
 def rows_of(entries: Sequence[Entry], frontier: Frontier) -> list[Row]:
     """Give each entry its place, and grow the frontier by it."""
     rows = []
-    for entry in entries:
-        seq = frontier.size + 1
+    for seq, entry in enumerate(entries, start=frontier.size + 1):
         leaf = leaf_of(seq, entry.body)
         frontier.append(leaf)
         rows.append((seq, entry.id, entry.model, entry.request_id, leaf, entry.body))

@@ -126,6 +126,10 @@ class Committer:
             self._retry_at = time.monotonic() + self._pause
             return self._set_aside(entries, may_wait, error)
 
+    def tidy(self) -> None:
+        """Do what nobody should wait for; to be called when they have been told of a commit."""
+        self._book.tidy()
+
     def drain(self, *, at_once: bool = False) -> None:
         """Bring what waits in the journal into the ledger, if it is time to try and the ledger can be reached."""
         if self.journaled and (at_once or self._is_reached()):

@@ -283,6 +283,7 @@ class Ledger:
     def _commit(self, batch: list[_Waiting]) -> None:
         places = self._committer.commit([w.entry for w in batch], may_wait=[w.may_wait for w in batch])
         tell_all((w.tell, [(w.ticket, place)]) for w, place in zip(batch, places, strict=True))
+        self._committer.tidy()
 
 
 def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:

@@ -154,6 +154,9 @@ class PostgresBook:
         """
         connect(self._url).close()
 
+    def tidy(self) -> None:
+        """Do nothing: the database looks after itself."""
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -114,6 +114,7 @@ class _Writer:
         places = iter(self._committer.commit(entries, may_wait=[waits for post in posts for waits in post.may_wait]))
         outcomes = [Outcome(post.number, _told_of([next(places) for _ in post.entries])) for post in posts]
         self._answer(Told(outcomes, self._committer.checkpoint, self._committer.journaled))
+        self._committer.tidy()
 
     def _found(self, asked: Find | Read) -> Found:
         """Look into the journal; what is committed the other end reads for itself, and holds up nobody here."""

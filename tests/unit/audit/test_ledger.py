@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import math
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from nbkit.audit import Ledger, Place, read_record, read_records, verify_ledger
+from nbkit.audit import _sqlite as sqlite_module
 from nbkit.audit._entry import entry_of, record_of
+from nbkit.audit._sqlite import SqliteBook
 from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError, NotInLedgerError
 from nbkit.records import AuditRecord
 
@@ -304,6 +307,55 @@ def test_a_full_disk_fails_those_who_wait_and_nobody_later(
         signal.signal(signal.SIGXFSZ, ignored)
     assert ledger.submit(make_record(2)).result(5) > 1
     assert verify_ledger(path, public_key=key.public_key()).problems == ()
+
+
+def test_what_was_told_is_brought_from_the_log_into_the_file(
+    path: Path, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sqlite_module, "_MOST_LOGGED", 20)
+    book = SqliteBook(path, key=key, now=lambda: NOON)
+    copy = tmp_path / "copy.db"
+
+    def in_the_file() -> list[str]:
+        shutil.copy(path, copy)  # without the log beside it
+        return [record.id for record in read_records(copy)]
+
+    assert book.append([entry_of(make_record(n)) for n in (1, 2, 3)]) == [1, 2, 3]
+    book.tidy()  # too little to be worth it
+    with pytest.raises(AuditError):
+        in_the_file()
+    assert book.append([entry_of(make_record(4))]) == [4]
+    book.tidy()
+    assert in_the_file() == ["d-4", "d-3", "d-2", "d-1"]
+    assert book.append([entry_of(make_record(n)) for n in range(5, 25)]) == list(range(5, 25))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM records").fetchone()
+        book.tidy()  # somebody reads meanwhile
+        assert book.append([entry_of(make_record(n)) for n in range(25, 45)]) == list(range(25, 45))
+    book._connection.close()  # type: ignore[union-attr]
+    book.tidy()  # what fails here has been durable before
+    book._disconnect()
+    assert book._logged == 0
+    book._logged = 20
+    book.tidy()  # there is no connection
+    assert book.append([entry_of(make_record(45))]) == [45]
+    book.close()
+    assert verify_ledger(path, public_key=key.public_key()).problems == ()
+
+
+def test_a_commit_is_told_before_the_log_is_tidied(ledger: Ledger, make_record: MakeRecord) -> None:
+    told, tidied = threading.Event(), threading.Event()
+    seen: list[bool] = []
+
+    def tidy() -> None:
+        seen.append(told.is_set())
+        tidied.set()
+
+    ledger._committer._book.tidy = tidy  # type: ignore[method-assign]
+    ledger.post(make_record(1), ticket=1, tell=lambda _: told.set())
+    assert tidied.wait(60)
+    assert seen == [True]
 
 
 def test_a_failing_clock_fails_the_batch_and_not_the_writer(
