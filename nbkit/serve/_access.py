@@ -126,7 +126,13 @@ class AccessFile:
             raise AccessError(f"{path}: expected the keys of callers: {error}") from error
         if file.format != ACCESS_FORMAT:
             raise AccessError(f"{path}: expected format {ACCESS_FORMAT}, got {file.format}")
-        return cls(salt=bytes.fromhex(file.salt), keys=file.keys)
+        try:
+            for key in file.keys:
+                if key.expires_at and datetime.fromisoformat(key.expires_at).tzinfo is None:
+                    raise ValueError(f"key {key.id!r}: expires_at: expected a time with its zone")
+            return cls(salt=bytes.fromhex(file.salt), keys=file.keys)
+        except ValueError as error:
+            raise AccessError(f"{path}: expected the keys of callers: {error}") from error
 
     @classmethod
     def begin(cls) -> Self:

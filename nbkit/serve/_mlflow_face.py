@@ -171,6 +171,14 @@ def _csv_rows(body: bytes, *, contract: Contract) -> _Rows:
     if not table or len(set(table[0])) != len(table[0]):
         raise BadRequestError("expected CSV with a line of names, none twice")
     names, lines = table[0], [line for line in table[1:] if line]
+    inputs = {column.name for column in contract.inputs}
+    others = len(set(names) - inputs - {contract.entity})
+    if others:
+        # Never told which: where the line of names was forgotten they are somebody's data.
+        missing = ", ".join(sorted(inputs - set(names))) or "none"
+        raise BadRequestError(
+            f"expected CSV with a line of names: {others} of {len(names)} are no inputs; missing: {missing}"
+        )
     wrong = [number for number, line in enumerate(lines) if len(line) != len(names)]
     if wrong:
         raise BadRequestError(f"row {wrong[0]}: expected {len(names)} values")

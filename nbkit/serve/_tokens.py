@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import http.client
 import logging
 import urllib.request
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -28,6 +27,10 @@ _Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES25
 _SCOPE_PREFIX = "nbkit:"
 _FETCH_SECONDS = 5
 _LARGEST_JWKS = 1 << 20
+# An issuer may answer anything: what is no set of keys, and what is not even HTTP.
+_UNREADABLE = (
+    OSError, http.client.HTTPException, jwt.PyJWTError, ValueError, LookupError, TypeError, AttributeError,
+)  # fmt: skip
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -91,10 +94,11 @@ class Issuer(BaseModel):
         return issuer.model_copy(update={"jwks": str(path.parent / issuer.jwks)})
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    caller: Caller
-    until: float
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows nobody."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
 
 
 class TokenVerifier:
@@ -119,19 +123,30 @@ class TokenVerifier:
             They cannot be read, and none were read before.
         """
         try:
-            found = jwt.PyJWKSet.from_dict(json.loads(self._read()))
-        except (OSError, ValueError, jwt.PyJWTError) as error:
+            found = jwt.PyJWKSet.from_json(self._read().decode())
+        # An issuer may answer anything: what is no set of keys, and what is not even HTTP.
+        except (
+            OSError,
+            http.client.HTTPException,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            jwt.PyJWTError,
+        ) as error:
+            told = f"{type(error).__name__}: {error}"
             if not self._keys:
-                raise AccessError(f"{self._issuer.jwks}: the issuer's keys cannot be read: {error}") from error
-            _LOG.warning("issuer keys not read", extra={"fields": {"reason": str(error)}})
+                raise AccessError(f"{self._issuer.jwks}: the issuer's keys cannot be read: {told}") from error
+            _LOG.warning("issuer keys not read", extra={"fields": {"reason": told}})
             return
         self._keys = {str(key.key_id): key for key in found.keys if key.key_id}
 
     def _read(self) -> bytes:
         if "://" not in self._issuer.jwks:
             return Path(self._issuer.jwks).read_bytes()
-        # The scheme was checked when the file was read.
-        with urllib.request.urlopen(self._issuer.jwks, timeout=_FETCH_SECONDS) as answer:  # noqa: S310
+        # The scheme was checked when the file was read; whoever answers may not send us elsewhere.
+        opener = urllib.request.build_opener(_Stay)
+        with opener.open(self._issuer.jwks, timeout=_FETCH_SECONDS) as answer:
             content: bytes = answer.read(_LARGEST_JWKS)
             return content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import math
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -40,9 +41,14 @@ if TYPE_CHECKING:
     from nbkit.serve._tokens import TokenVerifier
     from nbkit.serve._worker import WorkerOptions
 
-__all__ = ["Assembled", "assemble"]
+__all__ = ["Assembled", "assemble", "follow"]
+
+_LOG = logging.getLogger("nbkit.serve")
 
 _Task = Callable[[], Coroutine[object, object, None]]
+
+# Before files are followed again that could not be followed.
+_AGAIN_SECONDS = 1.0
 
 # Shadows are shed when records wait for the disk longer than a commit takes.
 _BUSY_SECONDS = 0.02
@@ -243,11 +249,31 @@ def _tokens(oidc: Path | None) -> TokenVerifier | None:
     return TokenVerifier(Issuer.load(oidc))
 
 
+async def follow(task: _Task) -> None:
+    """Let a task follow its files until it is cancelled; whatever it raises is told, and it begins again.
+
+    Without it a revoked key, or a version that was withdrawn, would count until the next restart.
+
+    Parameters
+    ----------
+    task : callable
+        Runs for ever.
+    """
+    while True:
+        try:
+            await task()
+        except Exception:  # noqa: BLE001 - one look ends here, and another begins
+            _LOG.exception("following failed")
+        else:
+            return  # it has said all there was to say
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
 def _app(faces: list[Face], *, guard: Guard, metrics: Metrics, tasks: list[_Task], models: tuple[_Model, ...]) -> App:
     following: list[asyncio.Task[None]] = []
 
     async def start() -> None:
-        following.extend(asyncio.create_task(task()) for task in tasks)
+        following.extend(asyncio.create_task(follow(task)) for task in tasks)
 
     async def stop() -> None:
         for task in following:

@@ -120,6 +120,14 @@ def test_wrong_csv_is_refused(worker: Any, body: bytes) -> None:
     assert invoke(worker, body, content_type="text/csv").status == 400
 
 
+def test_a_forgotten_line_of_names_is_somebodys_data_and_not_repeated(worker: Any) -> None:
+    reply = invoke(worker, b"4711.25,0.2,Jo Doe\n88.5,0.3,car\n", content_type="text/csv")
+    assert reply.status == 400
+    assert "3 of 3 are no inputs; missing: income, purpose, ratio" in reply.body["message"]
+    assert "4711" not in json.dumps(reply.body)
+    assert "Jo" not in json.dumps(reply.body)
+
+
 def test_personal_data_is_not_repeated(worker: Any, lender: Any) -> None:
     reply = invoke(worker, {"instances": [lender.GOOD | {"income": 123456789}]})
     assert reply.status == 422

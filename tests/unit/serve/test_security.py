@@ -9,6 +9,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,6 +35,7 @@ from nbkit.serve._guard import AccessGuard, check_exposure
 from nbkit.serve._http import Call, RefusedError, Reply
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._tokens import Issuer, TokenVerifier
+from nbkit.serve._wiring import follow
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GOLDEN = Path(__file__).parent / "golden" / "apikeys-1.json"
@@ -113,9 +115,19 @@ def test_a_key_ends_by_the_clock_and_by_revocation(keys: Any, clock: list[dateti
 def test_a_broken_file_changes_nothing_while_serving(keys: Any, clock: list[datetime]) -> None:
     path, tokens = keys
     guard = guard_of(clock, keys=path)
-    path.write_text("{}")
-    guard.reread()
-    assert guard(call(x_api_key=tokens["shop"]), DECIDE).name == "shop"
+    whole = json.loads(path.read_text())
+    naive = {**whole["keys"][0], "expires_at": "2026-11-25T12:00:00"}
+    for broken in (
+        {},
+        whole | {"salt": "zz"},
+        whole | {"keys": [naive]},
+        whole | {"keys": [{**naive, "expires_at": "x"}]},
+    ):
+        path.write_text(json.dumps(broken))
+        guard.reread()
+        assert guard(call(x_api_key=tokens["shop"]), DECIDE).name == "shop"
+        with pytest.raises(AccessError, match="expected the keys of callers"):
+            guard_of(clock, keys=path)
     path.unlink()
     guard.reread()
     with pytest.raises(AccessError, match=r"no such file\. Next: nbkit apikeys new"):
@@ -282,6 +294,48 @@ def test_the_issuers_keys_are_fetched_from_loopback_and_outlive_its_absence(
         TokenVerifier(Issuer.load(oidc)).fetch()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\n\r\n7",
+        b'HTTP/1.1 200 OK\r\n\r\n{"keys": 7}',
+        b'HTTP/1.1 200 OK\r\n\r\n{"keys": [7]}',
+        b"HTTP/1.1 200 OK\r\n\r\n\xff",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{",
+        b"not HTTP\r\n\r\n",
+        b"",
+        b"HTTP/1.1 302 Found\r\nlocation: http://login.example/jwks.json\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n",
+    ],
+)
+def test_whatever_an_issuer_answers_the_last_keys_go_on(
+    answer: bytes, oidc: Path, make_token: Callable[..., str], clock: list[datetime], caplog: pytest.LogCaptureFixture
+) -> None:
+    verifier = TokenVerifier(Issuer.load(oidc))
+    guard = guard_of(clock, tokens=verifier)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        verifier._issuer = verifier._issuer.model_copy(
+            update={"jwks": f"http://127.0.0.1:{server.getsockname()[1]}/jwks.json"}
+        )
+        verifier.fetch()
+        thread.join(timeout=20)
+    assert "issuer keys not read" in caplog.text
+    assert guard(call(authorization=f"Bearer {make_token()}"), DECIDE).name == "svc"
+    verifier._keys = {}
+    with pytest.raises(AccessError, match="the issuer's keys cannot be read"):
+        verifier.fetch()
+
+
 # Exposure
 
 
@@ -430,6 +484,23 @@ def test_a_worker_answers_over_tls(tmp_path: Path, lender: Any, people: Any, pac
             line.sendall(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
             assert b"200 OK" in read_all(line)
         assert worker.stop() == 0
+
+
+def test_what_follows_files_begins_again_whatever_it_raises(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without it a revoked key would count until the next restart."""
+    monkeypatch.setattr("nbkit.serve._wiring._AGAIN_SECONDS", 0.0)
+    begun: list[int] = []
+
+    async def task() -> None:
+        begun.append(len(begun))
+        if len(begun) < 3:
+            raise ZeroDivisionError
+
+    asyncio.run(follow(task))
+    assert begun == [0, 1, 2]
+    assert caplog.text.count("following failed") == 2
 
 
 def test_the_guard_follows_its_files(keys: Any, clock: list[datetime], monkeypatch: pytest.MonkeyPatch) -> None:
