@@ -153,9 +153,10 @@ def _answer(options: WorkerOptions, *, writer: Writer) -> None:
         gc.set_threshold(_GARBAGE, 10, 100)
         with _listen(options.host, options.port) as listener:
             servers.append(Server(_config(assembled, options), starting=ledger.listen, stopping=assembled.stop))
-            # uvicorn drains, then raises the signal again for whoever had a handler before; ours leaves it at that.
+            # uvicorn drains, then raises the signal again for whoever had a handler before, which says the same again;
+            # and a signal that comes before uvicorn listens for it is not lost.
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: None)
+                signal.signal(number, servers[0].handle_exit)
             host, port = listener.getsockname()[:2]
             if not has_kernel():
                 _LOG.warning("scores and reasons take several times as long: nbkit was installed without a C compiler")

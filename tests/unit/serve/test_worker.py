@@ -224,6 +224,16 @@ def test_stored_answers_survive_a_restart(lender: Any, people: Any, package: Pac
         assert worker.stop() == 0
 
 
+def test_a_worker_that_is_told_to_stop_before_its_first_request_stops(
+    lender: Any, people: Any, package: Package, tmp_path: Path
+) -> None:
+    """Also while the server has not yet begun to listen for signals: "listening" is said before."""
+    people.install(package, store=PackageStore(tmp_path / "store"))
+    for _ in range(2):
+        with lender.Worker(store=tmp_path / "store", people=people, ledger=tmp_path / "ledger.db") as worker:
+            assert worker.stop() == 0
+
+
 def test_what_has_begun_is_answered_before_the_worker_stops(
     lender: Any, people: Any, package: Package, tmp_path: Path
 ) -> None:
