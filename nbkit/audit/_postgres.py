@@ -192,11 +192,17 @@ class PostgresBook:
         )
 
     def _commit(self, connection: psycopg.Connection[Any], entries: Sequence[Entry]) -> list[int | AuditError]:
-        try:
-            return self._append(connection, entries, known=frozenset())
-        except psycopg.errors.UniqueViolation:
-            connection.execute("ROLLBACK")
-            return self._append(connection, entries, known=self._known(connection, entries))
+        known: frozenset[str] = frozenset()
+        while True:
+            try:
+                return self._append(connection, entries, known=known)
+            except psycopg.errors.UniqueViolation:
+                connection.execute("ROLLBACK")
+                found = self._known(connection, entries)
+                if found == known:
+                    raise  # none of them repeats anything
+                # Another writer may record one more of them before it is this one's turn again.
+                known = found
 
     def _append(
         self, connection: psycopg.Connection[Any], entries: Sequence[Entry], *, known: frozenset[str]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -87,7 +88,42 @@ def test_a_request_twice_in_one_commit_is_recorded_once(
     assert isinstance(again, AlreadyRecordedError)
 
 
-def _entry(record: AuditRecord) -> object:
+def test_a_repeat_that_another_writer_records_meanwhile_fails_alone(
+    schema: str, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when those that repeat were looked for, and is when the others are written."""
+    with (
+        Ledger.open(schema, key=key, now=lambda: NOON) as ledger,
+        Ledger.open(schema, key=key, now=lambda: NOON) as other,
+    ):
+        other.submit(make_record(11, request_id="r-1")).result(5)
+        book = cast("postgres.PostgresBook", ledger._committer._book)
+        looks, later = book._known, [make_record(12, request_id="r-2"), make_record(13, request_id="r-3")]
+
+        def known(*given: Any) -> frozenset[str]:
+            found = looks(*given)
+            if later:
+                other.submit(later.pop(0)).result(5)
+            return found
+
+        monkeypatch.setattr(book, "_known", known)
+        places = book.append([_entry(make_record(number)) for number in range(1, 5)])
+    assert [type(place) for place in places] == [AlreadyRecordedError] * 3 + [int]
+    assert places[3] == 4
+    assert verify_ledger(schema, public_key=key.public_key()).records == 4
+
+
+def test_a_unique_key_that_no_repeat_explains_is_an_error(
+    schema: str, key: Ed25519PrivateKey, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Ledger.open(schema, key=key, now=lambda: NOON) as ledger:
+        ledger.submit(make_record(1)).result(5)
+        monkeypatch.setattr(ledger._committer._book, "_known", lambda *_: frozenset())
+        with pytest.raises(AuditError, match=r"cannot be written: .*\(UniqueViolation\)"):
+            ledger.submit(make_record(1)).result(5)
+
+
+def _entry(record: AuditRecord) -> Any:
     from nbkit.audit._entry import entry_of
 
     return entry_of(record)
