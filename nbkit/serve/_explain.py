@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,11 +22,50 @@ _MOST_WAITING = 8
 
 
 class Explainer:
-    """One thread that explains rows; what is not begun in time is cancelled."""
+    """Explains rows: quick reasons on the event loop, one in a turn of it; others on a thread, unless they are late."""
 
     def __init__(self) -> None:
         self._waiting = 0
+        self._loop: asyncio.AbstractEventLoop | None = None  # in whose turn somebody is explained
+        self._line: deque[asyncio.Future[None]] = deque()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nbkit-reasons")
+
+    async def at_once(self, judge: Judge, request: DecisionRequest, *, left: Callable[[], float]) -> Reasons | None:
+        """Return a row's reasons, computed here: hundreds of rows that come together must not stop everybody else.
+
+        Parameters
+        ----------
+        judge : Judge
+            Of the version that decided.
+        request : DecisionRequest
+            Whose row was scored.
+        left : callable
+            Seconds that are left when its turn has come.
+
+        Returns
+        -------
+        Reasons or None
+            None when they are late.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            turn: asyncio.Future[None] = loop.create_future()
+            self._line.append(turn)
+            await turn
+        else:
+            # What a loop that ended has left waits for nobody.
+            self._loop, self._line = loop, deque()
+            loop.call_soon(self._next)
+        return judge.reasons(request.row, request.special) if left() > 0 else None
+
+    def _next(self) -> None:
+        while self._line:
+            turn = self._line.popleft()
+            if not turn.done():  # or else its caller has gone
+                turn.set_result(None)
+                turn.get_loop().call_soon(self._next)
+                return
+        self._loop = None
 
     async def reasons(self, judge: Judge, request: DecisionRequest, *, seconds: float) -> Reasons | None:
         """Return a row's reasons.

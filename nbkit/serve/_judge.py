@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from nbkit.errors import ContractViolationError
 from nbkit.serve._active import Active
@@ -158,9 +159,11 @@ async def _told(turn: Turn, weighed: Weighed, *, explainer: Explainer) -> Judgem
     judge = turn.active.judge
     if not weighed.adverse:
         return judge.conclude(weighed)
+    left = partial(turn.left, share=_REASONS_SHARE)
     if judge.explains_at_once:
-        return judge.conclude(weighed, reasons=judge.reasons(turn.request.row, turn.request.special))
-    told = await explainer.reasons(judge, turn.request, seconds=turn.left(share=_REASONS_SHARE))
+        told = await explainer.at_once(judge, turn.request, left=left)
+    else:
+        told = await explainer.reasons(judge, turn.request, seconds=left())
     if told is None:
         # Without the inputs nobody could give them later, so they count as missing.
         return judge.conclude(weighed, follow=turn.active.keeps_inputs)

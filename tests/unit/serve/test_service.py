@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -331,6 +332,36 @@ def test_a_ledger_that_takes_nothing_turns_callers_away_and_makes_the_worker_not
         other.execute("ROLLBACK")
     assert turned_away.body["error"]["code"] == "overloaded"  # type: ignore[index]
     assert problem == "the ledger does not answer"
+
+
+def test_many_adverse_rows_at_once_leave_the_loop_to_others_between_their_reasons(
+    service: Service, lender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.active is not None
+    judge, turns, taken = service.active.judge, [0], []
+    usual = judge.reasons
+
+    def reasons(*given: Any) -> Any:
+        taken.append(turns[0])
+        return usual(*given)
+
+    async def run() -> list[Answer]:
+        async def count() -> None:
+            while True:
+                turns[0] += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.create_task(count())
+        answers = await asyncio.gather(*(service.decide(body(lender.BAD)) for _ in range(30)))
+        counting.cancel()
+        return list(answers)
+
+    monkeypatch.setattr("nbkit.serve._decide._AT_ONCE_SECONDS", math.inf)
+    monkeypatch.setattr(judge, "reasons", reasons)
+    for _ in range(2):
+        taken.clear()
+        assert all(answer.body["reasons"] for answer in asyncio.run(run()))
+        assert len(taken) == len(set(taken)) == 30
 
 
 def test_reasons_that_are_late_follow_and_are_the_same_as_in_time(
