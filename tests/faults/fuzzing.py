@@ -67,6 +67,42 @@ def malformed(good: dict[str, Any], *, seed: int) -> Iterator[bytes]:
             yield json.dumps(told).encode("utf-8", "surrogatepass")
 
 
+def calls(good: dict[str, Any], *, name: str, seed: int) -> Iterator[tuple[str, str, bytes]]:
+    """Yield path, content type and body for ever: in half of them the native protocol, else another one."""
+    chance, bodies = random.Random(seed), malformed(good, seed=seed)
+    native, infer = f"/v1/models/{name}/decisions", f"/v2/models/{name}/infer"
+    while True:
+        body = next(bodies)
+        kind = chance.randrange(8)
+        if kind < 4:
+            yield native, "application/json", body
+        elif kind == 4:
+            yield chance.choice(["/invocations", infer]), chance.choice(["application/json", "text/csv"]), body
+        else:
+            row = {**good, chance.choice([*good, "other", "id", ""]): chance.choice(_ODD)}
+            shape = chance.choice([[1], [1, 1], [0], [-1], [2**70], [], "x"])
+            tensor = chance.choice(["FP64", "BYTES", "BOOL", "X", 7])
+            path, told = chance.choice(
+                [
+                    ("/invocations", {"dataframe_records": [row]}),
+                    ("/invocations", {"instances": [row, row]}),
+                    ("/invocations", {"inputs": {key: [value] for key, value in row.items()}}),
+                    ("/invocations", {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}),
+                    (
+                        infer,
+                        {
+                            "id": chance.choice(["a", 7, "", None, "x y"]),
+                            "inputs": [
+                                {"name": key, "shape": shape, "datatype": tensor, "data": [value]}
+                                for key, value in row.items()
+                            ],
+                        },
+                    ),
+                ]
+            )
+            yield path, "application/json", json.dumps(told).encode("utf-8", "surrogatepass")
+
+
 def memory_kib(pid: int) -> int:
     """Return what a process holds."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
