@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from nbkit.errors import NbkitError
 from nbkit.package import Package
@@ -13,6 +14,9 @@ from nbkit.records import AuditRecord
 from nbkit.serve._decide import REASONS_FOLLOW, Judge, Reasons, Row
 from nbkit.serve._record import REASON_TEXT, REASONS_MISSING, SPECIAL
 from nbkit.serve._request import DecisionRequest
+
+if TYPE_CHECKING:
+    from nbkit.serve._active import Active
 
 __all__ = ["Explainer", "explanation_of", "row_of", "special_of"]
 
@@ -97,7 +101,9 @@ class Explainer:
             self._waiting -= 1
 
 
-def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package] | None) -> dict[str, object]:
+def explanation_of(
+    record: AuditRecord, *, load_package: Callable[[str], Package] | None, active: Active | None = None
+) -> dict[str, object]:
     """Return the reasons of a recorded decision: as recorded, or computed from the record when they were to follow.
 
     Parameters
@@ -106,6 +112,8 @@ def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package
         Durable. Package and inputs stand in it, so whoever asks gets the same reasons, whenever he asks.
     load_package : callable or None
         A package by its digest.
+    active : Active, optional
+        In production: laid out already, where it is the one that decided.
 
     Returns
     -------
@@ -117,7 +125,10 @@ def explanation_of(record: AuditRecord, *, load_package: Callable[[str], Package
     told: dict[str, object] = {"decision_id": record.id, "decision": record.decision, "model_version": record.version}
     if missing == REASONS_FOLLOW and load_package is not None:
         try:
-            judge = Judge.of(load_package(record.package_digest))
+            if active is not None and active.package_digest == record.package_digest:
+                judge = active.judge
+            else:
+                judge = Judge.of(load_package(record.package_digest))
         except NbkitError as error:
             return told | {"state": "missing", "reasons": given, "reasons_missing": f"{type(error).__name__}: {error}"}
         reasons, missing = judge.reasons(row_of(record), special_of(record))

@@ -396,4 +396,4 @@ class Service:
             The ledger cannot be read.
         """
         record = self.ledger.read(decision_id)
-        return None if record is None else explanation_of(record, load_package=self.load_package)
+        return None if record is None else explanation_of(record, load_package=self.load_package, active=self.active)
