@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -22,7 +24,8 @@ from nbkit.evaluate import load_cases
 from nbkit.review import labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.flow.conftest import Project
 
@@ -97,11 +100,11 @@ def served(live: Project) -> Iterator[tuple[Project, int, list[dict[str, object]
             process.wait()
 
 
-def _wait(port: int, process: subprocess.Popen[bytes]) -> None:
+def _wait(port: int, process: subprocess.Popen[bytes], *, path: str = "/readyz") -> None:
     for _ in range(600):
-        assert process.poll() is None, "nbkit serve stopped"
+        assert process.poll() is None, "it stopped"
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1):
                 return
         except OSError:
             time.sleep(0.1)
@@ -225,3 +228,76 @@ def test_an_edited_record_is_named(served: tuple[Project, int, list[dict[str, ob
         for side in ("-wal", "-shm"):
             path.with_name(path.name + side).unlink(missing_ok=True)
         path.write_bytes(copy)
+
+
+@contextmanager
+def _mlflow(project: Project, folder: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a real MLflow server over the project's database, and what kills it."""
+    port = _free_port()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+        "--backend-store-uri", project.settings.tracking_uri, "--artifacts-destination", str(folder / "files"),
+    ]  # fmt: skip
+    environment = project.environment() | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (folder / "mlflow.log").open("wb") as log:
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+    def kill() -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait(timeout=60)
+
+    try:
+        _wait(port, server, path="/health")
+        yield f"http://127.0.0.1:{port}", kill
+    finally:
+        kill()
+
+
+@contextmanager
+def _serving(project: Project, environment: dict[str, str], told: Path) -> Iterator[int]:
+    """The port of a real ``nbkit serve``, which is told to stop at the end and does."""
+    port = _free_port()
+    command = [sys.executable, "-m", "nbkit", "serve", "mortgage", "--port", str(port)]
+    with told.open("wb") as log:
+        process = subprocess.Popen(command, cwd=project.directory, env=environment, stdout=log, stderr=log)
+    try:
+        _wait(port, process)
+        yield port
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0, told.read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def test_an_mlflow_that_is_gone_changes_nothing(
+    served: tuple[Project, int, list[dict[str, object]]], tmp_path: Path
+) -> None:
+    project, _, _ = served
+    contract = project.use_case.contract
+    case = load_cases(project.use_case.directory, contract=contract).frame.to_dict("records")[0]
+    row = {c.name: None if case[c.name] != case[c.name] else case[c.name] for c in contract.inputs}
+    environment = project.environment() | {
+        "NBKIT_STORE": str(tmp_path / "store"),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    told = tmp_path / "serve.log"
+    with _mlflow(project, tmp_path) as (address, kill):
+        environment["MLFLOW_TRACKING_URI"] = address
+        with _serving(project, environment, told) as port:
+            first = _post(port, {"request_id": "m1", "inputs": row})[1]
+            assert first["model_version"] == 1
+            kill()
+            until = time.monotonic() + 60
+            while "production: refused" not in told.read_text():
+                assert time.monotonic() < until, told.read_text()
+                assert _post(port, {"inputs": row})[0] == 200
+                time.sleep(0.1)
+            assert _post(port, {"request_id": "m1", "inputs": row}) == (200, first)
+        # A worker that starts while it is gone begins with the last version that verified.
+        with _serving(project, environment, told) as port:
+            assert "mortgage: refused" in told.read_text()
+            assert _post(port, {"request_id": "m1", "inputs": row}) == (200, first)
