@@ -142,7 +142,9 @@ class App:
         endpoint = self.find(path)
         if method not in endpoint.methods:
             expected = " or ".join(endpoint.methods)
-            raise RefusedError(405, "method_not_allowed", f"method: expected {expected}, got {method}")
+            allow = (b"allow", ", ".join(endpoint.methods).encode())
+            told = f"method: expected {expected}, got {method}"
+            raise RefusedError(405, "method_not_allowed", told, headers=(allow,))
         headers = dict(scope["headers"])
         call = Call(method=method, path=path, query=scope["query_string"], headers=headers)
         if endpoint.scope:

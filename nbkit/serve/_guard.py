@@ -30,7 +30,10 @@ _LOG = logging.getLogger("nbkit.serve")
 # A tester with the scope ``override`` names the stage that answers.
 STAGE_HEADER = b"x-nbkit-stage"
 
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?\Z")
+# Only a later version than 00 may say more than this one knows.
+_TRACEPARENT = re.compile(
+    rb"(?!ff)(?:00(?=.{53}\Z)|(?!00)[0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?\Z"
+)
 
 _POLL_SECONDS = 1.0
 # Issuers roll their keys over days; a token with a key that is not known asks for them sooner.

@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "nbkit_audit_commit_seconds": ("histogram", "From the first record that waits to the commit that holds it."),
     "nbkit_audit_queue_age_seconds": ("gauge", "How long records have waited for the disk; 0 when none does."),
     "nbkit_breaker_open": ("gauge", "1 while the model is left alone, 0.5 while it is probed, by stage."),
-    "nbkit_served_version": ("gauge", "The version in production; 0 when none is."),
+    "nbkit_served_version": ("gauge", "The version in production; 0 when none is. Further models by name."),
     "nbkit_trial_version": ("gauge", "The version on trial, by stage; 0 when none is."),
     "nbkit_supervisor_lost": ("gauge", "1 when the process that brings new versions has ended."),
     "nbkit_canary_share": ("gauge", "Share of the subjects that the canary answers."),

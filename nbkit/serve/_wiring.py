@@ -125,10 +125,17 @@ def assemble(
     services = {name: model.service for name, model in models.items()}
     first = services[options.name]
     supervisor = _supervisor(options, metrics=metrics, now=now)
+
+    def warning() -> str:
+        told = [supervisor.warning] if supervisor else []
+        # Readiness is that of the first: one model that is missing must not take the others away.
+        told += [f"{name}: {s.not_ready()}" for name, s in services.items() if s is not first and s.active is None]
+        return "; ".join(filter(None, told))
+
     faces: list[Face] = [ModelFace(service) for name, service in services.items() if name != options.name]
     faces += [RoutesFace(table, services)] if table else []
     faces += [
-        NativeFace(first, warning=lambda: supervisor.warning if supervisor else ""),
+        NativeFace(first, warning=warning),
         MlflowFace(first),
         InferenceFace(services),
         OpenApiFace(first, secured=options.secured),
@@ -215,6 +222,8 @@ def _watch(metrics: Metrics, *, service: Service, trials: Trials, first: bool) -
     metrics.watch("canary_share", lambda: trials.canary.share if trials.canary else 0.0, labels=(model,))
     if first:
         metrics.watch("audit_queue_age_seconds", lambda: service.queue_age)
+    else:
+        metrics.watch("served_version", lambda: _version(service.active), labels=(model,))
 
 
 def _supervisor(options: WorkerOptions, *, metrics: Metrics, now: Callable[[], datetime]) -> Supervisor | None:

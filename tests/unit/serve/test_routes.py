@@ -68,6 +68,33 @@ def test_each_row_goes_to_the_model_of_its_segment(worker: Any, lender: Any) -> 
     assert again.body == car.body
 
 
+def test_every_model_can_be_asked_what_it_decided(worker: Any, lender: Any) -> None:
+    answer = ask(worker, "/v1/models/mortgages/decisions", lender.GOOD, request_id="asked")
+    for name, status in (("mortgages", 200), ("loans", 404)):
+        found = worker.ask("GET", f"/v1/models/{name}/decisions?request_id=asked", None, worker.key)
+        assert found.status == status
+        assert found.body == answer.body or status == 404
+    assert worker.ask("GET", "/v1/models/mortgages/decisions?request_id=asked").status == 401
+
+
+def test_a_further_model_without_a_version_is_a_warning_and_its_version_is_counted(
+    lender: Any, people: Any, package: Package, tmp_path: Path
+) -> None:
+    people.install(package, store=PackageStore(tmp_path / "store"))
+    (tmp_path / "routes.json").write_text(json.dumps(ROUTES))
+    arguments = ("--routes", str(tmp_path / "routes.json"))
+    place = {"store": tmp_path / "store", "people": people, "ledger": tmp_path / "ledger.db", "arguments": arguments}
+    with lender.Worker(**place) as alone:
+        ready = alone.get("/readyz")
+        assert ready.status == 200
+        assert ready.body["warning"] == "mortgages: no version that verifies is installed"
+        metrics = alone.get("/metrics").body
+        assert "\nnbkit_served_version 1\n" in metrics
+        assert '\nnbkit_served_version{model="mortgages"} 0\n' in metrics
+        assert metrics.count("# TYPE nbkit_served_version") == 1
+        assert alone.stop() == 0
+
+
 def test_what_is_wrong_with_a_routed_row_is_said_by_its_model(worker: Any, lender: Any) -> None:
     path = "/v1/routes/lending/decisions"
     assert ask(worker, path, lender.GOOD | {"ratio": 7}).status == 422

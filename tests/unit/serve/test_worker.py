@@ -68,7 +68,9 @@ def test_a_violation_names_every_problem(worker: Any) -> None:
         ("PUT", "/v1/models/loans/decisions", {}, 405),
         ("GET", "/v1/models/loans/decisions", {}, 400),
         ("GET", "/v1/models/loans/decisions?request_id=never", {}, 404),
+        ("GET", "/v1/models/loans/decisions?request_id=~shadow:2:d1", {}, 400),
         ("GET", "/v1/decisions/never/explanation", {}, 404),
+        ("GET", "/v1/decisions/a%20b/explanation", {}, 400),
         ("POST", "/healthz", {}, 405),
         ("POST", "/v1/models/loans/decisions", {"content-type": "text/plain"}, 415),
         ("POST", "/v1/models/loans/decisions", {}, 415),
@@ -86,6 +88,7 @@ def test_a_request_to_the_wrong_place_is_refused(
     reply = worker.ask(method, path, b"{}" if method == "POST" else None, headers)
     assert reply.status == status
     assert reply.body["error"]["message"]
+    assert ("allow" in reply.headers) == (status == 405)
 
 
 def test_a_body_that_hides_its_size_is_cut_off(worker: Any) -> None:
