@@ -28,6 +28,23 @@
 
 /* ---- from a row to its lines ---- */
 
+/* The lines of a row, as they are found. Each is asked of memory at once: the tables are larger than the near caches, and
+ * while the next input is looked up, the line of this one is on its way. */
+typedef struct {
+    const char *words;
+    Py_ssize_t stored, bytes; /* lines that there are, and what one takes */
+    Py_ssize_t *lines, found;
+} Found;
+
+static void
+add_line(Found *found, Py_ssize_t line)
+{
+    found->lines[found->found++] = line;
+    if (line > 0 && line < found->stored)
+        for (Py_ssize_t at = 0; at < found->bytes; at += 64)
+            __builtin_prefetch(found->words + line * found->bytes + at);
+}
+
 /* How many of the sorted thresholds lie below a value. */
 static Py_ssize_t
 below(PyObject *thresholds, double value)
@@ -56,7 +73,7 @@ number_at(PyObject *tuple, Py_ssize_t place)
 
 /* A number that is a column as it is: (name, thresholds, first line, line of missing). */
 static int
-add_number(PyObject *row, PyObject *number, Py_ssize_t **line)
+add_number(PyObject *row, PyObject *number, Found *found)
 {
     PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(number, 0));
     double real = NAN;
@@ -67,13 +84,13 @@ add_number(PyObject *row, PyObject *number, Py_ssize_t **line)
         if (real == -1.0 && PyErr_Occurred())
             return 0;
     }
-    *(*line)++ = isnan(real) ? number_at(number, 3) : number_at(number, 2) + below(PyTuple_GetItem(number, 1), real);
+    add_line(found, isnan(real) ? number_at(number, 3) : number_at(number, 2) + below(PyTuple_GetItem(number, 1), real));
     return 1;
 }
 
 /* A number that takes steps: (name, line of the present, lines of the absent, (function, thresholds, first, missing)…). */
 static int
-add_chain(PyObject *row, PyObject *chain, Py_ssize_t **line)
+add_chain(PyObject *row, PyObject *chain, Found *found)
 {
     PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(chain, 0));
     PyObject *absent = PyTuple_GetItem(chain, 2), *cells = PyTuple_GetItem(chain, 3);
@@ -87,10 +104,10 @@ add_chain(PyObject *row, PyObject *chain, Py_ssize_t **line)
     }
     if (isnan(real)) {
         for (Py_ssize_t place = 0; place < PyTuple_Size(absent); place++)
-            *(*line)++ = number_at(absent, place);
+            add_line(found, number_at(absent, place));
         return 1;
     }
-    *(*line)++ = number_at(chain, 1);
+    add_line(found, number_at(chain, 1));
     for (Py_ssize_t place = 0; place < PyTuple_Size(cells); place++) {
         PyObject *cell = PyTuple_GetItem(cells, place);
         PyObject *made = PyObject_CallFunctionObjArgs(PyTuple_GetItem(cell, 0), value, NULL);
@@ -100,24 +117,24 @@ add_chain(PyObject *row, PyObject *chain, Py_ssize_t **line)
         Py_DecRef(made);
         if (moved == -1.0 && PyErr_Occurred())
             return 0;
-        *(*line)++ = isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below(PyTuple_GetItem(cell, 1), moved);
+        add_line(found, isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below(PyTuple_GetItem(cell, 1), moved));
     }
     return 1;
 }
 
 /* A category: (name, line of each value, line of any other). */
 static int
-add_category(PyObject *row, PyObject *category, Py_ssize_t **line)
+add_category(PyObject *row, PyObject *category, Found *found)
 {
-    PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(category, 0)), *found;
+    PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(category, 0)), *known;
     if (value == NULL)
         return 0;
     if (PyFloat_Check(value) && isnan(PyFloat_AsDouble(value)))
         value = Py_None;
-    found = PyDict_GetItemWithError(PyTuple_GetItem(category, 1), value);
-    if (found == NULL && PyErr_Occurred())
+    known = PyDict_GetItemWithError(PyTuple_GetItem(category, 1), value);
+    if (known == NULL && PyErr_Occurred())
         return 0;
-    *(*line)++ = found ? PyLong_AsSsize_t(found) : number_at(category, 2);
+    add_line(found, known ? PyLong_AsSsize_t(known) : number_at(category, 2));
     return 1;
 }
 
@@ -134,13 +151,13 @@ most_lines(PyObject *numbers, PyObject *chains, PyObject *categories)
     return most;
 }
 
-typedef int (*Adder)(PyObject *, PyObject *, Py_ssize_t **);
+typedef int (*Adder)(PyObject *, PyObject *, Found *);
 
 static int
-add_all(PyObject *row, PyObject *columns, Adder add, Py_ssize_t **line)
+add_all(PyObject *row, PyObject *columns, Adder add, Found *found)
 {
     for (Py_ssize_t place = 0; place < PyTuple_Size(columns); place++)
-        if (!add(row, PyTuple_GetItem(columns, place), line))
+        if (!add(row, PyTuple_GetItem(columns, place), found))
             return 0;
     return 1;
 }
@@ -202,23 +219,22 @@ margins(PyObject *Py_UNUSED(module), PyObject *args)
     }
     for (Py_ssize_t place = 0; here && place < many; place++) {
         PyObject *row = PyList_GetItem(rows, place);
-        Py_ssize_t *end = lines;
-        here = PyDict_Check(row) && add_all(row, numbers, add_number, &end) && add_all(row, chains, add_chain, &end)
-               && add_all(row, categories, add_category, &end) && !PyErr_Occurred();
-        for (Py_ssize_t *line = lines; here && line < end; line++)
-            here = *line > NOT_HERE && *line < stored;
+        Found found = {words.buf, stored, trees * words.itemsize, lines, 0};
+        here = PyDict_Check(row) && add_all(row, numbers, add_number, &found) && add_all(row, chains, add_chain, &found)
+               && add_all(row, categories, add_category, &found) && !PyErr_Occurred();
+        for (Py_ssize_t at = 0; here && at < found.found; at++)
+            here = lines[at] > NOT_HERE && lines[at] < stored;
         if (!here)
             break;
         double *margin = (double *)out.buf + place;
-        Py_ssize_t found = end - lines;
         if (words.itemsize == 4)
             here = leaves.itemsize == 4
-                       ? margin_32_single(words.buf, trees, lines, found, (uint32_t *)left, leaves.buf, divisor, bias, margin)
-                       : margin_32_double(words.buf, trees, lines, found, (uint32_t *)left, leaves.buf, divisor, bias, margin);
+                       ? margin_32_single(words.buf, trees, lines, found.found, (uint32_t *)left, leaves.buf, divisor, bias, margin)
+                       : margin_32_double(words.buf, trees, lines, found.found, (uint32_t *)left, leaves.buf, divisor, bias, margin);
         else
             here = leaves.itemsize == 4
-                       ? margin_64_single(words.buf, trees, lines, found, left, leaves.buf, divisor, bias, margin)
-                       : margin_64_double(words.buf, trees, lines, found, left, leaves.buf, divisor, bias, margin);
+                       ? margin_64_single(words.buf, trees, lines, found.found, left, leaves.buf, divisor, bias, margin)
+                       : margin_64_double(words.buf, trees, lines, found.found, left, leaves.buf, divisor, bias, margin);
     }
     PyMem_Free(lines);
     PyMem_Free(left);
@@ -266,58 +282,158 @@ worth(Py_ssize_t width, Py_ssize_t leaves, Py_ssize_t from, Py_ssize_t many, con
     }
 }
 
-PyDoc_STRVAR(shapley_doc,
-"shapley(left, value, column, split, to_left, again, start, more_split, more_left, share, time, weight,\n"
-"        satisfied, others, sums)\n\n"
-"Write the Shapley value of each column, over one block of leaves, to `sums`; `satisfied` and `others` are room.\n"
-"Places in arrays are those that the layout has put there.");
+/* Arrays of a tuple as buffers; `let_go` also after a failure, because an unfilled buffer is nobody's. */
+static int
+take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many, int flags)
+{
+    memset(taken, 0, (size_t)many * sizeof(Py_buffer));
+    if (!PyTuple_Check(arrays) || PyTuple_Size(arrays) != many) {
+        PyErr_Format(PyExc_TypeError, "expected a tuple of %zd arrays", many);
+        return 0;
+    }
+    for (Py_ssize_t place = 0; place < many; place++)
+        if (PyObject_GetBuffer(PyTuple_GetItem(arrays, place), taken + place, flags) < 0)
+            return 0;
+    return 1;
+}
 
-enum { LEFT, VALUE, COLUMN, SPLIT, TO_LEFT, AGAIN, START, MORE_SPLIT, MORE_LEFT, SHARE, TIME, WEIGHT, SATISFIED,
-       OTHERS, SUMS, ARRAYS };
+static void
+let_go(Py_buffer *taken, Py_ssize_t many)
+{
+    for (Py_ssize_t place = 0; place < many; place++)
+        PyBuffer_Release(taken + place);
+}
+
+static int
+too_short(void)
+{
+    PyErr_SetString(PyExc_ValueError, "an array is too short");
+    return 0;
+}
+
+enum { COLUMN, THRESHOLD, MISSING_LEFT, SPLIT_ARRAYS };
+enum { VALUE, PLACE, SPLIT, TO_LEFT, AGAIN, START, MORE_SPLIT, MORE_LEFT, SHARE, TIME, WEIGHT, BLOCK_ARRAYS };
+enum { LEFT, SATISFIED, OTHERS, SUMS, ROOM_ARRAYS };
+
+/* Decide every split for a row; what padding names comes last, and every row satisfies it. */
+static int
+turn(const Py_buffer *splits, const Py_buffer *row, PyObject *turned, const Py_buffer *room)
+{
+    const Py_ssize_t many = splits[THRESHOLD].len / (Py_ssize_t)sizeof(double);
+    const int32_t *column = splits[COLUMN].buf;
+    const double *threshold = splits[THRESHOLD].buf, *cells = row->buf;
+    const uint8_t *missing_left = splits[MISSING_LEFT].buf;
+    uint8_t *left = room[LEFT].buf;
+    if (splits[COLUMN].len < many * (Py_ssize_t)sizeof(int32_t) || splits[MISSING_LEFT].len < many || room[LEFT].len <= many)
+        return too_short();
+    for (Py_ssize_t split = 0; split < many; split++) {
+        const double cell = cells[column[split]];
+        left[split] = (uint8_t)((cell <= threshold[split]) | (isnan(cell) & missing_left[split]));
+    }
+    left[many] = 1;
+    for (Py_ssize_t place = 0; place < PyList_Size(turned); place++) {
+        Py_ssize_t split;
+        int to_left;
+        PyObject *pair = PyList_GetItem(turned, place);
+        if (!PyTuple_Check(pair)) {
+            PyErr_SetString(PyExc_TypeError, "expected pairs of a split and whether a row goes left there");
+            return 0;
+        }
+        if (!PyArg_ParseTuple(pair, "np", &split, &to_left))
+            return 0;
+        if (split >= 0 && split < many)
+            left[split] = (uint8_t)to_left;
+    }
+    return 1;
+}
+
+/* These two are most of what is not arithmetic; by themselves they stay in registers. */
+__attribute__((noinline)) static void
+compare(Py_ssize_t cells, const uint8_t *restrict left, const int32_t *restrict split, const uint8_t *restrict to_left,
+        uint8_t *restrict satisfied)
+{
+    for (Py_ssize_t cell = 0; cell < cells; cell++)
+        satisfied[cell] = left[split[cell]] == to_left[cell];
+}
+
+__attribute__((noinline)) static void
+add_up(Py_ssize_t cells, const int32_t *restrict column, const double *restrict others, double *restrict sums)
+{
+    for (Py_ssize_t cell = 0; cell < cells; cell++)
+        sums[column[cell]] += others[cell];
+}
+
+/* Add what one block of leaves gives each column. */
+static int
+add_block(PyObject *arrays, const Py_buffer *room, Py_buffer *out)
+{
+    Py_buffer a[BLOCK_ARRAYS];
+    const Py_ssize_t real = (Py_ssize_t)sizeof(double), whole = (Py_ssize_t)sizeof(int32_t);
+    double *factor = NULL;
+    int done = take(arrays, a, BLOCK_ARRAYS, PyBUF_SIMPLE);
+    if (done) {
+        const Py_ssize_t leaves = a[VALUE].len / real, cells = a[SHARE].len / real, width = leaves ? cells / leaves : 0;
+        const Py_ssize_t twice = a[AGAIN].len / whole, more = a[MORE_SPLIT].len / whole, columns = out->len / real;
+        const uint8_t *left = room[LEFT].buf, *to_left = a[TO_LEFT].buf, *more_left = a[MORE_LEFT].buf;
+        const int32_t *column = a[PLACE].buf, *split = a[SPLIT].buf, *again = a[AGAIN].buf, *start = a[START].buf;
+        const int32_t *more_split = a[MORE_SPLIT].buf;
+        uint8_t *satisfied = room[SATISFIED].buf;
+        double *others = room[OTHERS].buf, *sums = room[SUMS].buf, *total = out->buf;
+        factor = PyMem_Malloc((size_t)(width + 1) * CHUNK * sizeof(double));
+        if (a[PLACE].len < cells * whole || a[SPLIT].len < cells * whole || a[TO_LEFT].len < cells
+            || a[START].len < twice * whole || a[MORE_LEFT].len < more || a[WEIGHT].len < a[TIME].len
+            || room[SATISFIED].len < cells || room[OTHERS].len < cells * real || room[SUMS].len < out->len) {
+            done = too_short();
+        } else if (factor == NULL) {
+            PyErr_NoMemory();
+            done = 0;
+        } else {
+            compare(cells, left, split, to_left, satisfied);
+            for (Py_ssize_t place = 0; place < twice; place++) {
+                const Py_ssize_t end = place + 1 < twice ? start[place + 1] : more;
+                for (Py_ssize_t step = start[place]; step < end; step++)
+                    satisfied[again[place]] &= left[more_split[step]] == more_left[step];
+            }
+            for (Py_ssize_t from = 0; from < leaves; from += CHUNK)
+                worth(width, leaves, from, leaves - from < CHUNK ? leaves - from : CHUNK, satisfied, a[VALUE].buf,
+                      a[SHARE].buf, a[TIME].buf, a[WEIGHT].buf, a[TIME].len / real, factor, others);
+            memset(sums, 0, (size_t)columns * sizeof(double));
+            add_up(cells, column, others, sums);
+            for (Py_ssize_t place = 0; place < columns; place++)
+                total[place] += sums[place];
+        }
+    }
+    PyMem_Free(factor);
+    let_go(a, BLOCK_ARRAYS);
+    return done;
+}
+
+PyDoc_STRVAR(shapley_doc,
+"shapley(row, splits, turned, blocks, room, out)\n\n"
+"Write the Shapley value of each column to `out`; `turned` are the splits by category that the row meets, each with\n"
+"whether it goes left there. Places in arrays are those that `TreePaths` has put there.");
 
 static PyObject *
 shapley(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    Py_buffer a[ARRAYS];
-    if (!PyArg_ParseTuple(args, "y*y*y*y*y*y*y*y*y*y*y*y*w*w*w*", a + LEFT, a + VALUE, a + COLUMN, a + SPLIT,
-                          a + TO_LEFT, a + AGAIN, a + START, a + MORE_SPLIT, a + MORE_LEFT, a + SHARE,
-                          a + TIME, a + WEIGHT, a + SATISFIED, a + OTHERS, a + SUMS))
+    PyObject *split_arrays, *turned, *blocks, *room_arrays;
+    Py_buffer row, out, splits[SPLIT_ARRAYS], room[ROOM_ARRAYS];
+    if (!PyArg_ParseTuple(args, "y*OO!O!Ow*", &row, &split_arrays, &PyList_Type, &turned, &PyTuple_Type, &blocks,
+                          &room_arrays, &out))
         return NULL;
-    const Py_ssize_t real = (Py_ssize_t)sizeof(double), whole = (Py_ssize_t)sizeof(int32_t);
-    const Py_ssize_t leaves = a[VALUE].len / real, cells = a[SHARE].len / real, width = leaves ? cells / leaves : 0;
-    const Py_ssize_t twice = a[AGAIN].len / whole, more = a[MORE_SPLIT].len / whole, columns = a[SUMS].len / real;
-    const uint8_t *left = a[LEFT].buf, *to_left = a[TO_LEFT].buf, *more_left = a[MORE_LEFT].buf;
-    const int32_t *column = a[COLUMN].buf, *split = a[SPLIT].buf, *again = a[AGAIN].buf, *start = a[START].buf;
-    const int32_t *more_split = a[MORE_SPLIT].buf;
-    uint8_t *satisfied = a[SATISFIED].buf;
-    double *others = a[OTHERS].buf, *sums = a[SUMS].buf;
-    double *factor = PyMem_Malloc((size_t)(width + 1) * CHUNK * sizeof(double));
-    int fits = a[COLUMN].len >= cells * whole && a[SPLIT].len >= cells * whole && a[TO_LEFT].len >= cells
-               && a[SATISFIED].len >= cells && a[OTHERS].len >= cells * real
-               && a[START].len >= twice * whole && a[MORE_LEFT].len >= more && a[WEIGHT].len >= a[TIME].len;
-    if (factor == NULL) {
-        PyErr_NoMemory();
-    } else if (!fits) {
-        PyErr_SetString(PyExc_ValueError, "an array is too short");
-    } else {
-        for (Py_ssize_t cell = 0; cell < cells; cell++)
-            satisfied[cell] = left[split[cell]] == to_left[cell];
-        for (Py_ssize_t place = 0; place < twice; place++) {
-            const Py_ssize_t end = place + 1 < twice ? start[place + 1] : more;
-            for (Py_ssize_t step = start[place]; step < end; step++)
-                satisfied[again[place]] &= left[more_split[step]] == more_left[step];
-        }
-        for (Py_ssize_t from = 0; from < leaves; from += CHUNK)
-            worth(width, leaves, from, leaves - from < CHUNK ? leaves - from : CHUNK, satisfied, a[VALUE].buf,
-                  a[SHARE].buf, a[TIME].buf, a[WEIGHT].buf, a[TIME].len / real, factor, others);
-        memset(sums, 0, (size_t)columns * sizeof(double));
-        for (Py_ssize_t cell = 0; cell < cells; cell++)
-            sums[column[cell]] += others[cell];
-    }
-    PyMem_Free(factor);
-    for (int array = 0; array < ARRAYS; array++)
-        PyBuffer_Release(a + array);
-    if (PyErr_Occurred())
+    int done = take(split_arrays, splits, SPLIT_ARRAYS, PyBUF_SIMPLE);
+    done = take(room_arrays, room, ROOM_ARRAYS, PyBUF_WRITABLE) && done;
+    if (done && row.len < out.len)
+        done = too_short();
+    done = done && turn(splits, &row, turned, room);
+    memset(out.buf, 0, (size_t)out.len);
+    for (Py_ssize_t place = 0; done && place < PyTuple_Size(blocks); place++)
+        done = add_block(PyTuple_GetItem(blocks, place), room, &out);
+    let_go(splits, SPLIT_ARRAYS);
+    let_go(room, ROOM_ARRAYS);
+    PyBuffer_Release(&row);
+    PyBuffer_Release(&out);
+    if (!done)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -32,8 +32,17 @@ class Kernel(Protocol):
     ) -> bool:
         """Score rows (see `QuickTrees`); False where the engine must read one of them."""
 
-    def shapley(self, left: _Array, *arrays: _Array) -> None:
-        """Take a row's margin apart (see `TreePaths`): the arrays of a block of leaves, room, and sums by column."""
+    def shapley(
+        self,
+        row: _Array,
+        splits: tuple[_Array, ...],
+        turned: list[tuple[int, bool]],
+        blocks: tuple[tuple[_Array, ...], ...],
+        room: tuple[_Array, ...],
+        out: _Array,
+        /,
+    ) -> None:
+        """Take a row's margin apart (see `TreePaths`)."""
 
 
 def _load() -> Kernel | None:

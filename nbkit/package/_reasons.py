@@ -85,13 +85,16 @@ def principal_reasons(
         entry = book.entry_for(name, row.get(name)) if contribution else None
         if entry is not None:
             by_code.setdefault(entry.code, (entry, []))[1].append((contribution, name))
+    pushing = []
+    for code, (_, parts) in by_code.items():
+        total = parts[0][0] if len(parts) == 1 else math.fsum([contribution for contribution, _ in parts])
+        if total > _NOISE:
+            pushing.append((-total, code))
     reasons = []
-    for entry, parts in by_code.values():
-        total = math.fsum(contribution for contribution, _ in parts)
-        if total <= _NOISE:
-            continue
-        pushed = tuple(name for contribution, name in sorted(parts, reverse=True) if contribution > 0)
+    for total, code in sorted(pushing)[: max(most, 1)]:
+        entry, parts = by_code[code]
+        pushed = tuple([name for contribution, name in sorted(parts, reverse=True) if contribution > 0])
         absent = all(is_missing(row.get(name)) for name in pushed)
         text = book.of_the_absent(entry, pushed, special=special) if absent else entry.text
-        reasons.append(ReasonCode(code=entry.code, text=text, inputs=pushed, contribution=total))
-    return tuple(sorted(reasons, key=lambda reason: (-reason.contribution, reason.code))[: max(most, 1)])
+        reasons.append(ReasonCode(code=code, text=text, inputs=pushed, contribution=-total))
+    return tuple(reasons)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +34,15 @@ _NO_ROWS = float(np.finfo(np.float64).tiny)
 # treelite stores a category as an unsigned 32-bit number; anything that does not fit matches no category.
 _LARGEST_CATEGORY = float(np.iinfo(np.uint32).max)
 
+# About half of the leaves that a tree has.
+_APART = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Splits:
     """Every split of the ensemble as arrays, decided at once for a row."""
 
-    column: NDArray[np.intp]
+    column: NDArray[np.int32]
     threshold: NDArray[np.float64]
     missing_left: NDArray[np.bool_]
     categorical: tuple[tuple[int, frozenset[int], bool], ...]
@@ -46,7 +50,7 @@ class _Splits:
     @classmethod
     def stack(cls, splits: Sequence[Split]) -> _Splits:
         return cls(
-            column=np.array([split.column for split in splits], dtype=np.intp),
+            column=np.array([split.column for split in splits], dtype=np.int32),
             threshold=np.array([split.threshold for split in splits]),
             missing_left=np.array([split.missing_left for split in splits], dtype=np.bool_),
             categorical=tuple(
@@ -59,12 +63,19 @@ class _Splits:
     def goes_left(self, row: NDArray[np.float64]) -> NDArray[np.bool_]:
         values = row[self.column]
         left: NDArray[np.bool_] = np.where(np.isnan(values), self.missing_left, values <= self.threshold)
-        for split, listed, listed_left in self.categorical:
-            value = float(values[split])
-            if not math.isnan(value):  # a missing category has gone its default way above
-                known = 0.0 <= value <= _LARGEST_CATEGORY and int(value) in listed
-                left[split] = known == listed_left
+        for split, to_left in self.by_category(row):
+            left[split] = to_left
         return left
+
+    def by_category(self, row: NDArray[np.float64]) -> list[tuple[int, bool]]:
+        """Return the splits by category that a row meets, each with whether it goes left there."""
+        turned = []
+        for split, listed, listed_left in self.categorical:
+            value = float(row[self.column[split]])
+            if not math.isnan(value):  # a missing category goes its default way
+                known = 0.0 <= value <= _LARGEST_CATEGORY and int(value) in listed
+                turned.append((split, known == listed_left))
+        return turned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,18 +101,12 @@ class _LeafBlock:
     time: NDArray[np.float64]
     weight: NDArray[np.float64]
 
-    def sums(self, left: NDArray[np.bool_], *, columns: int) -> NDArray[np.float64]:
-        """Return the Shapley value of each column, over these leaves."""
-        if KERNEL is None:
-            values = self.values(left)
-            return np.bincount(self.column.ravel(), weights=values.ravel(), minlength=columns).astype(np.float64)
-        sums = np.empty(columns)
-        KERNEL.shapley(
-            left, self.value, self.column, self.split, self.to_left, self.again, self.start, self.more_split,
-            self.more_left, self.share, self.time, self.weight,
-            np.empty(self.column.shape, dtype=np.bool_), np.empty(self.column.shape), sums,
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return all of them, as the kernel takes them."""
+        return (
+            self.value, self.column, self.split, self.to_left, self.again, self.start, self.more_split, self.more_left,
+            self.share, self.time, self.weight,
         )  # fmt: skip
-        return sums
 
     def values(self, left: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Return the Shapley value of each cell (columns, leaves)."""
@@ -139,6 +144,22 @@ class TreePaths:
     columns: int
     _splits: _Splits
     _blocks: tuple[_LeafBlock, ...]
+    # What the kernel takes: splits, blocks, and room for what it computes on the way, one row at a time.
+    _arrays: tuple[tuple[NDArray[Any], ...], tuple[tuple[NDArray[Any], ...], ...], tuple[NDArray[Any], ...]] = field(
+        init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        splits, largest = self._splits, max((block.column.size for block in self._blocks), default=0)
+        arrays = (
+            (splits.column, splits.threshold, splits.missing_left),
+            tuple(block.arrays() for block in self._blocks),
+            (
+                np.empty(len(splits.threshold) + 1, dtype=np.bool_), np.empty(largest, dtype=np.bool_),
+                np.empty(largest), np.empty(self.columns),
+            ),
+        )  # fmt: skip
+        object.__setattr__(self, "_arrays", arrays)
 
     @classmethod
     def from_treelite(cls, model: TreeliteModel, *, output: int = 0) -> TreePaths:
@@ -182,11 +203,12 @@ class TreePaths:
         if any(not 0 <= split.column < columns for split in splits):
             raise PackageError(f"the trees ask about a column beyond their {columns}")
         by_nodes.pop(0, None)  # a tree that never split moves nothing but the base
+        blocks = [(nodes, _apart(group)) for nodes, group in sorted(by_nodes.items())]
         return cls(
             base=bias + expected,
             columns=columns,
             _splits=_Splits.stack(splits),
-            _blocks=tuple(_block(group, nodes=nodes, padding=len(splits)) for nodes, group in sorted(by_nodes.items())),
+            _blocks=tuple(_block(group, nodes=nodes, padding=len(splits)) for nodes, group in blocks),
         )
 
     def explain(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -202,12 +224,22 @@ class TreePaths:
         ndarray of shape (columns,)
             They add up to the ensemble's answer, less ``base``.
         """
+        total = np.zeros(self.columns)
+        if KERNEL is not None:
+            splits, blocks, room = self._arrays
+            KERNEL.shapley(row, splits, self._splits.by_category(row), blocks, room, total)
+            return total
         # The last one is the split of the padding: every row satisfies it.
         left = np.append(self._splits.goes_left(row), True)
-        total = np.zeros(self.columns)
         for block in self._blocks:
-            total += block.sums(left, columns=self.columns)
+            values = block.values(left)
+            total += np.bincount(block.column.ravel(), weights=values.ravel(), minlength=self.columns)
         return total
+
+
+def _apart(leaves: Sequence[Leaf]) -> list[Leaf]:
+    """Put leaves of one tree apart: their paths begin with the same columns, and a sum waits for the one before."""
+    return [leaf for begin in range(_APART) for leaf in leaves[begin::_APART]]
 
 
 def _block(leaves: Sequence[Leaf], *, nodes: int, padding: int) -> _LeafBlock:

@@ -60,6 +60,7 @@ class Lane:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._answered = service.metrics.counter("answers", label="status", value="200")
         self._asks: list[Ask] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -139,7 +140,10 @@ class Lane:
     def _answer(self, ask: Ask, answer: Answer) -> None:
         metrics = self._service.metrics
         metrics.took(time.perf_counter() - ask.arrived)
-        metrics.count("answers", label="status", value=str(answer.status))
+        if answer.status == 200:
+            self._answered()
+        else:
+            metrics.count("answers", label="status", value=str(answer.status))
         ask.answered(answer)
 
     def _refuse(self, ask: Ask, error: Exception, *, request_id: str) -> None:

@@ -83,6 +83,26 @@ class Metrics:
         """
         self._counts[name, label, value] += 1
 
+    def counter(self, name: str, *, label: str, value: str) -> Callable[[], None]:
+        """Return what adds one, to be kept by whoever does so for every request.
+
+        Parameters
+        ----------
+        name, label, value : str
+            As `count` takes them.
+
+        Returns
+        -------
+        callable
+            The same as `count`.
+        """
+        counts, key = self._counts, (name, label, value)
+
+        def more() -> None:
+            counts[key] += 1
+
+        return more
+
     def histogram(self, name: str, *, labels: _Labels = ()) -> Histogram:
         """Return what times something, to be kept by whoever does so for every request.
 

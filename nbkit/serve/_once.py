@@ -10,8 +10,8 @@ from nbkit.audit import AnyLedger
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
 from nbkit.serve._look import Lookups
-from nbkit.serve._record import same_request
-from nbkit.serve._turn import TryAgainError, Turn
+from nbkit.serve._record import INPUTS_SEAL
+from nbkit.serve._turn import ConflictError, TryAgainError, Turn
 
 __all__ = ["Once"]
 
@@ -41,7 +41,7 @@ class Once:
         self.lookups = Lookups("nbkit-lookup")
 
     def seal(self, turn: Turn) -> str:
-        """Return the keyed digest of a request's subject and row.
+        """Return the keyed digest of a request's subject and row, for its record.
 
         Parameters
         ----------
@@ -51,8 +51,12 @@ class Once:
         Returns
         -------
         str
-            The same for the same request.
+            The same for the same request. Empty where the record keeps both and the caller gave no id to repeat it
+            under.
         """
+        return self._seal(turn) if turn.request.request_id or not turn.active.keeps_inputs else ""
+
+    def _seal(self, turn: Turn) -> str:
         return self._ledger.seal(_ENCODER.encode((turn.request.subject, turn.request.row)))
 
     def is_running(self, turn: Turn) -> bool:
@@ -125,7 +129,7 @@ class Once:
         await asyncio.wait({running}, timeout=turn.left())
         if not running.done() or running.cancelled():
             raise TryAgainError(f"request {turn.id!r}: the same request is being decided")
-        return same_request(running.result(), seal=self.seal(turn))
+        return self._same(running.result(), turn)
 
     async def known(self, turn: Turn, error: AuditError | TryAgainError) -> AuditRecord:
         """Return what was decided for this request before.
@@ -159,4 +163,17 @@ class Once:
         if held is not None and not held.done():
             # Those who wait compare it with their own request: the one that is refused may be the only wrong one.
             held.set_result(found)
-        return same_request(found, seal=self.seal(turn))
+        return self._same(found, turn)
+
+    def _same(self, record: AuditRecord, turn: Turn) -> AuditRecord:
+        """Return a record if it is of this very request."""
+        request, seal = turn.request, record.tags.get(INPUTS_SEAL)
+        if seal is not None:
+            same = seal == self._seal(turn)
+        else:
+            # Its caller gave no id, and somebody repeats it under that of the decision.
+            subject = self._ledger.seal(request.subject.encode()) if request.subject else ""
+            same = record.inputs == request.row and record.subject == subject
+        if not same:
+            raise ConflictError(f"request id {record.request_id!r}: already stands for another request")
+        return record

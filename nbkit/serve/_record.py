@@ -9,9 +9,9 @@ from nbkit.audit import AnyLedger
 from nbkit.records import AuditRecord
 from nbkit.review import TICKET_DUE, ticket_id
 from nbkit.serve._decide import Judgement
-from nbkit.serve._turn import ConflictError, Turn
+from nbkit.serve._turn import Turn
 
-__all__ = ["INPUTS_SEAL", "REASONS_MISSING", "REASON_TEXT", "SPECIAL", "answer_of", "record_of_turn", "same_request"]
+__all__ = ["INPUTS_SEAL", "REASONS_MISSING", "REASON_TEXT", "SPECIAL", "answer_of", "record_of_turn"]
 
 # Tags of an audit record.
 INPUTS_SEAL = "inputs_seal"
@@ -34,7 +34,7 @@ def record_of_turn(
     cause : str
         Why the model did not decide; empty when it did.
     seal : str
-        Keyed digest of subject and row.
+        Keyed digest of subject and row; empty where it says nothing that the record does not.
     ledger : Ledger or RemoteLedger
         Whose key makes a pseudonym of the subject.
     decided : datetime
@@ -46,7 +46,7 @@ def record_of_turn(
         Ready to be written.
     """
     active, request, decision = turn.active, turn.request, judgement.decision
-    tags = {INPUTS_SEAL: seal, **turn.tags}
+    tags = {INPUTS_SEAL: seal, **turn.tags} if seal else dict(turn.tags)
     for code, text in judgement.texts.items():
         tags[REASON_TEXT + code] = text
     if active.keeps_inputs:
@@ -108,28 +108,3 @@ def answer_of(record: AuditRecord) -> dict[str, object]:
         "fallback_cause": record.fallback_cause,
         "ticket": ticket_id(record.id) if TICKET_DUE in texts else "",
     }
-
-
-def same_request(record: AuditRecord, *, seal: str) -> AuditRecord:
-    """Return a record if it is of this very request.
-
-    Parameters
-    ----------
-    record : AuditRecord
-        Found under the request's id.
-    seal : str
-        Of the request that asks now.
-
-    Returns
-    -------
-    AuditRecord
-        The same.
-
-    Raises
-    ------
-    ConflictError
-        It is of a request with other inputs or another subject.
-    """
-    if record.tags.get(INPUTS_SEAL) != seal:
-        raise ConflictError(f"request id {record.request_id!r}: already stands for another request")
-    return record

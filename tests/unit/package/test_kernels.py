@@ -135,20 +135,55 @@ def test_arrays_that_are_too_short_are_refused() -> None:
         ask(trees, rows)
     with pytest.raises(ValueError, match="too short"):
         ask(trees, rows[:1], leaves=trees.leaves[:-1])
-    paths = TreePaths.from_treelite(
-        plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False)).engine.trees  # type: ignore[union-attr]
-    )
-    block = paths._blocks[0]
-    shape = block.column.shape
-    given = [
-        np.ones(1000, dtype=np.bool_), block.value, block.column, block.split, block.to_left, block.again, block.start,
-        block.more_split, block.more_left, block.share, block.time, block.weight, np.empty(shape, dtype=np.bool_),
-        np.empty(shape), np.empty(paths.columns),
-    ]  # fmt: skip
-    KERNEL.shapley(*given)
-    for place in (2, 3, 4, 6, 8, 11, 12, 13):
+
+
+def paths_of_a_few_trees() -> tuple[TreePaths, np.ndarray[Any, Any]]:
+    engine = plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False)).engine
+    assert isinstance(engine, TreeEngine)
+    paths = TreePaths.from_treelite(engine.trees)
+    return paths, np.full(paths.columns, 20.0)
+
+
+@needs_kernel
+def test_arrays_of_paths_that_are_too_short_are_refused() -> None:
+    assert KERNEL is not None
+    paths, row = paths_of_a_few_trees()
+    splits, blocks, room = paths._arrays
+    out = np.empty(paths.columns)
+    KERNEL.shapley(row, splits, [], blocks, room, out)
+    assert out.tobytes() == paths.explain(row).tobytes()
+
+    def without(arrays: tuple[Any, ...], place: int) -> tuple[Any, ...]:
+        return (*arrays[:place], arrays[place].ravel()[:0], *arrays[place + 1 :])
+
+    wrong = [(row[:0], splits, blocks, room)]
+    wrong += [(row, without(splits, place), blocks, room) for place in (0, 2)]
+    wrong += [(row, splits, (without(blocks[0], place),), room) for place in (1, 2, 3, 5, 7, 10)]
+    wrong += [(row, splits, blocks, without(room, place)) for place in range(4)]
+    for given_row, given_splits, given_blocks, given_room in wrong:
         with pytest.raises(ValueError, match="too short"):
-            KERNEL.shapley(*given[:place], given[place].ravel()[:0], *given[place + 1 :])
+            KERNEL.shapley(given_row, given_splits, [], given_blocks, given_room, out)
+
+
+@needs_kernel
+def test_what_is_no_array_of_paths_is_refused() -> None:
+    assert KERNEL is not None
+    paths, row = paths_of_a_few_trees()
+    splits, blocks, room = paths._arrays
+    out = np.empty(paths.columns)
+    for given in (
+        (row, splits[:2], [], blocks, room),
+        (row, splits, [], (blocks[0][:3],), room),
+        (row, splits, [], (5,), room),
+        (row, splits, [], blocks, list(room)),
+        (row, splits, ["x"], blocks, room),
+        (row, splits, [("x", True)], blocks, room),
+    ):
+        with pytest.raises(TypeError):
+            KERNEL.shapley(*given, out)  # type: ignore[arg-type]
+    # A split that there is not is nobody's.
+    KERNEL.shapley(row, splits, [(-1, True), (10**6, True)], blocks, room, out)
+    assert out.tobytes() == paths.explain(row).tobytes()
 
 
 def test_the_source_lies_beside_what_is_compiled_from_it() -> None:

@@ -113,6 +113,22 @@ def test_a_record_may_be_kept_without_the_inputs(
     assert ask(service, lender.GOOD, request_id="r1").status == 409
 
 
+@pytest.mark.parametrize("payload", ["full", "none"])
+def test_a_decision_without_an_id_of_the_callers_can_be_repeated_under_its_own(
+    service: Service, lender: Any, path: Path, make_active: MakeActive, tmp_path: Path, payload: str
+) -> None:
+    contract = lender.make_contract(audit={"payload": payload})
+    service.active = make_active(lender.make_package(tmp_path / "kept", contract=contract))
+    first = ask(service, lender.BAD, subject="ana")
+    own = first.body["request_id"]
+    # A seal stands where the record alone would not tell two requests apart.
+    assert ("inputs_seal" in read_records(path)[0].tags) == (payload == "none")
+    assert ask(service, lender.BAD, subject="ana", request_id=own).body == first.body
+    for inputs, others in ((lender.GOOD, {"subject": "ana"}), (lender.BAD, {"subject": "ben"}), (lender.BAD, {})):
+        assert ask(service, inputs, request_id=own, **others).status == 409
+    assert len(read_records(path)) == 1
+
+
 def test_the_same_request_gets_the_same_answer_and_one_record(service: Service, lender: Any, path: Path) -> None:
     first, again = (ask(service, lender.BAD, request_id="r1") for _ in range(2))
     assert again == first
