@@ -226,12 +226,14 @@ class PostgresBook:
         rows = rows_of(new, frontier)
         checkpoint = self._tree.sign(frontier)
         signed = (checkpoint.size, root_of(checkpoint), checkpoint.at, bytes.fromhex(checkpoint.signature))
+        edge = (frontier.size, frontier.to_bytes())
         with connection.pipeline():
-            connection.execute(_INSERT, _by_column(rows), prepare=True)
+            # The records come last, because a repeat among them fails: the driver takes for prepared what the server
+            # then skips, and asks for it in vain from there on. For the same reason it must not prepare COMMIT.
             connection.execute("INSERT INTO checkpoints VALUES (%s, %s, %s, %s)", signed, prepare=True)
-            edge = (frontier.size, frontier.to_bytes())
             connection.execute("UPDATE frontier SET size = %s, nodes = %s", edge, prepare=True)
-            connection.execute("COMMIT")
+            connection.execute(_INSERT, _by_column(rows), prepare=True)
+            connection.execute("COMMIT", prepare=False)
         self._tree.grew(frontier, checkpoint)
         places = {row[1]: row[0] for row in rows}
         return [places[entry.id] if entry.id in places else repeated(entry) for entry in entries]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -111,6 +113,27 @@ def test_a_repeat_that_another_writer_records_meanwhile_fails_alone(
     assert [type(place) for place in places] == [AlreadyRecordedError] * 3 + [int]
     assert places[3] == 4
     assert verify_ledger(schema, public_key=key.public_key()).records == 4
+
+
+def test_repeats_among_writers_never_fail_what_is_new(
+    schema: str, key: Ed25519PrivateKey, make_record: MakeRecord
+) -> None:
+    """However often, and whatever the driver has prepared by then: a statement that was skipped is not prepared."""
+    chance, numbers = random.Random(3), itertools.count(1)
+
+    def entry(request: int) -> Any:
+        return _entry(make_record(next(numbers), request_id=f"q-{request}"))
+
+    with (
+        Ledger.open(schema, key=key, now=lambda: NOON) as one,
+        Ledger.open(schema, key=key, now=lambda: NOON) as two,
+    ):
+        for turn in range(300):
+            book = (one if chance.random() < 0.5 else two)._committer._book
+            requests = [3 * (turn // 8) + chance.randrange(6) for _ in range(chance.choice([1, 1, 2, 3]))]
+            for place in book.append([entry(request) for request in requests]):
+                assert isinstance(place, int | AlreadyRecordedError)
+    assert verify_ledger(schema, public_key=key.public_key()).problems == ()
 
 
 def test_a_unique_key_that_no_repeat_explains_is_an_error(
