@@ -446,7 +446,16 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+/* Raised whenever what a function takes changes: a checkout may be newer than what was compiled from it. */
+#define FORMAT 2
+
+static int
+kernel_exec(PyObject *made)
+{
+    return PyModule_AddIntConstant(made, "FORMAT", FORMAT);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, kernel_exec}, {0, NULL}};
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT, .m_name = "nbkit.package._kernel",

@@ -12,6 +12,9 @@ __all__ = ["KERNEL", "Kernel", "has_kernel"]
 
 _Array = NDArray[Any]
 
+# Of what its functions take; one that was compiled before they changed does not count.
+_FORMAT = 2
+
 
 class Kernel(Protocol):
     """What it offers; arrays are contiguous, and those that come last are written to."""
@@ -47,9 +50,10 @@ class Kernel(Protocol):
 
 def _load() -> Kernel | None:
     try:
-        return cast("Kernel", importlib.import_module("nbkit.package._kernel"))
+        kernel = importlib.import_module("nbkit.package._kernel")
     except ImportError:
         return None
+    return cast("Kernel", kernel) if getattr(kernel, "FORMAT", 0) == _FORMAT else None
 
 
 KERNEL = _load()

@@ -73,6 +73,10 @@ class PatientProtocol(StampingProtocol):
         self._stop_waiting()
         super().on_headers_complete()
 
+    def on_known_head(self) -> None:
+        """Stop waiting, as for any head that is there."""
+        self._stop_waiting()
+
     def pause_writing(self) -> None:
         """Begin to wait for a caller who does not read."""
         super().pause_writing()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 from nbkit.serve._answer import Answer
@@ -42,7 +42,7 @@ class Express:
     def offer(
         self,
         url: bytes,
-        headers: Iterable[tuple[bytes, bytes]],
+        headers: Mapping[bytes, bytes],
         body: bytes,
         *,
         arrived: float,
@@ -54,8 +54,8 @@ class Express:
         ----------
         url : bytes
             One of `paths`.
-        headers : iterable of (bytes, bytes)
-            Names in lower case.
+        headers : mapping of bytes to bytes
+            Names in lower case; read at once, and not kept.
         body : bytes
             All of it.
         arrived : float
@@ -64,10 +64,9 @@ class Express:
             Called once, on the loop.
         """
         path, endpoint, lane = self._lanes[url]
-        known = dict(headers)
         try:
-            caller = self._guard(known, endpoint)
-            check_head(known, endpoint)
+            caller = self._guard(headers, endpoint)
+            check_head(headers, endpoint)
             if len(body) > endpoint.limit:
                 raise too_large(endpoint.limit)
         except RefusedError as error:

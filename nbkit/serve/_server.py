@@ -16,9 +16,13 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from nbkit.serve._express import Express
+from nbkit.serve._head import KnownHead
 from nbkit.serve._http import ARRIVED, REPLY, Reply, Scope
 
 __all__ = ["Server", "StampingProtocol"]
+
+# A caller whose heads differ each time, by a trace for example, is not learned from any more.
+_MOST_HEADS = 4
 
 
 class _Outbox:
@@ -86,6 +90,11 @@ class StampingProtocol(HttpToolsProtocol):
     _unsent = 0
     _stopping = False
     _feeding = False
+    # Whether the parser waits for a head, and what it has seen the last time.
+    _between = True
+    _head: KnownHead | None = None
+    _heads = 0
+    _learning: _Quick | None = None
     # Whose head is parsed and whose body is not, while bytes are fed.
     _held: _Quick | None = None
     # When the last reply was sent, while no request is there, on the loop's clock.
@@ -99,9 +108,21 @@ class StampingProtocol(HttpToolsProtocol):
         data : bytes
             As it arrived.
         """
+        at_a_head = self._between
+        if at_a_head and self._head is not None and self._is_free() and (known := self._head.match(data)) is not None:
+            self._unset_keepalive_if_required()
+            self.on_known_head()
+            cycle = _Quick(self._head.url, [], keep_alive=True)
+            self.cycle = cast("RequestResponseCycle", cycle)
+            self._offer(cycle, *known)
+            return
         self._feeding = True
         super().data_received(data)
         self._feeding = False
+        learned, self._learning = self._learning, None
+        if learned is not None and at_a_head and self._between and learned.keep_alive and self._heads < _MOST_HEADS:
+            self._heads += 1
+            self._head = KnownHead.learn(data, url=learned.path, headers=learned.headers)
         held, self._held = self._held, None
         if held is not None and not self.transport.is_closing():
             self.cycle = cast("RequestResponseCycle", None)  # as if this head came now
@@ -113,19 +134,31 @@ class StampingProtocol(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+        self._between = False
+
+    def on_known_head(self) -> None:
+        """Hear that a head came which the parser has not been shown again."""
+
+    def _is_free(self) -> bool:
+        """Whether nothing else goes on here, and the server holds fewer connections than it may."""
+        cycle = self.cycle
+        return (
+            not self._unsent
+            and (cycle is None or cycle.response_complete)
+            and len(self.connections) < (self.limit_concurrency or sys.maxsize)
+        )
 
     def on_headers_complete(self) -> None:
         """Keep a decision for the express, if nothing else goes on here."""
-        parser, cycle = self.parser, self.cycle
+        parser = self.parser
         if (
             self._feeding
             and self.express is not None
             and self.url in self.express.paths
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
-            and not (self.expect_100_continue or self._unsent or parser.should_upgrade())
-            and (cycle is None or cycle.response_complete)
-            and len(self.connections) < (self.limit_concurrency or sys.maxsize)
+            and not (self.expect_100_continue or parser.should_upgrade())
+            and self._is_free()
         ):
             self._held = _Quick(self.url, self.headers, keep_alive=parser.should_keep_alive())
             self.cycle = cast("RequestResponseCycle", self._held)
@@ -156,19 +189,22 @@ class StampingProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Stamp the request; offer a decision, or go on as uvicorn does."""
-        arrived = time.perf_counter()
+        self._between = not self.parser.should_upgrade()
         held = self._held
         if held is not None:
-            self._held = None
-            express = cast("Express", self.express)
-            express.offer(held.path, held.headers, held.body, arrived=arrived, reply=partial(self._send, held))
+            self._held, self._learning = None, held
+            self._offer(held, held.body, dict(held.headers))
             return
         cycle = self.cycle
         if cycle is not None:
             scope = cast("Scope", cycle.scope)
-            scope[ARRIVED] = arrived
+            scope[ARRIVED] = time.perf_counter()
             scope[REPLY] = partial(self._reply, cycle)
         super().on_message_complete()
+
+    def _offer(self, cycle: _Quick, body: bytes, headers: Mapping[bytes, bytes]) -> None:
+        express = cast("Express", self.express)
+        express.offer(cycle.path, headers, body, arrived=time.perf_counter(), reply=partial(self._send, cycle))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self._unsent:

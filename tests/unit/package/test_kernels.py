@@ -45,6 +45,13 @@ def test_without_the_kernel_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -
     assert _load() is None
 
 
+@needs_kernel
+def test_a_kernel_that_was_compiled_from_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _load() is not None
+    monkeypatch.setattr("nbkit.package._kernel.FORMAT", 1)
+    assert _load() is None
+
+
 def test_without_the_kernel_the_engine_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quick_module, "KERNEL", None)
     plan = plan_of(HistGradientBoostingClassifier(max_iter=5, early_stopping=False))

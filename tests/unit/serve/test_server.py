@@ -187,6 +187,103 @@ def test_what_is_out_of_the_ordinary_is_the_applications(run: Run, change: Any, 
     assert connection.transport.bodies[-1] == "app one"
 
 
+def test_a_head_that_came_before_is_not_parsed_again(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        shown: list[bytes] = []
+        parser = connection.protocol.parser
+
+        class Watching:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(parser, name)
+
+            def feed_data(self, data: bytes) -> None:
+                shown.append(data)
+                parser.feed_data(data)
+
+        connection.protocol.parser = Watching()
+        sent = [whole(body) for body in ("one", "three", "a body of another length", "one")]
+        sent += [
+            whole("elsewhere", path="/other"),
+            whole("one"),
+            whole("x", head="x-new: 1\r\n"),
+            whole("yy", head="x-new: 1\r\n"),
+        ]
+        for each in sent:
+            connection.protocol.data_received(each)
+            await turns()
+            for name in list(connection.offered.waiting):
+                connection.offered.answer(name)
+            await turns()
+        # The first, what goes elsewhere, and the first with another header.
+        assert shown == [sent[0], sent[4], sent[6]]
+
+    connection = run(play)
+    answered = ["one", "three", "a body of another length", "one", "app elsewhere", "one", "x", "yy"]
+    assert connection.transport.bodies == answered
+
+
+def test_heads_that_differ_each_time_are_not_remembered(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        for number in range(12):
+            connection.receive("one", head=f"traceparent: {number}\r\n")
+            connection.offered.answer("one")
+            await turns()
+        assert connection.protocol._heads == server_module._MOST_HEADS
+
+    assert run(play).transport.bodies == ["one"] * 12
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        whole("two")[:-1],
+        whole("two") + whole("more"),
+        whole("two") + b"x",
+        whole("two").replace(b"length: 3", b"length: 4"),
+        whole("two").replace(b"length: 3", b"length: +3"),
+        whole("two").replace(b"length: 3", b"length: 3 "),
+        whole("two").replace(b"length: 3", b"length: 0x3"),
+        whole("two").replace(b"length: 3", b"length: 99999999999"),
+        whole("two").replace(b"content-length: 3", b"transfer-encoding: chunked"),
+        whole("two", head="content-length: 3\r\n"),
+        whole("two", head="expect: 100-continue\r\n"),
+        whole("two", head="connection: close\r\n"),
+        whole("two").replace(b"HTTP/1.1", b"HTTP/1.0"),
+        whole("two").replace(b"POST", b"post"),
+        whole("two").replace(b"\r\n", b"\n"),
+        b"\r\n" + whole("two"),
+        b"",
+    ],
+)
+def test_a_request_after_a_known_head_is_read_as_it_would_be_without(run: Run, second: bytes) -> None:
+    def play(*, knows: bool) -> Connection:
+        async def asked(connection: Connection) -> None:
+            connection.protocol._heads = 0 if knows else server_module._MOST_HEADS
+            connection.receive("one")
+            connection.offered.answer("one")
+            await turns()
+            assert (connection.protocol._head is not None) == knows
+            connection.protocol.data_received(second)
+            await turns()
+            offered.append(sorted(connection.offered.waiting))
+            for name in list(connection.offered.waiting):
+                connection.offered.answer(name)
+            await turns()
+            if not connection.transport.closed:
+                connection.protocol.data_received(whole("three"))
+            await turns()
+            if "three" in connection.offered.waiting:
+                connection.offered.answer("three")
+
+        return run(asked)
+
+    offered: list[list[str]] = []
+    known, unknown = play(knows=True), play(knows=False)
+    assert known.transport.written == unknown.transport.written
+    assert known.transport.closed == unknown.transport.closed
+    assert offered[0] == offered[1]
+
+
 def test_too_many_connections_are_told_so_by_the_server(run: Run) -> None:
     async def play(connection: Connection) -> None:
         connection.protocol.limit_concurrency = 1
@@ -386,7 +483,7 @@ def offer(
         broken=lambda path, error: Reply(status=500, body=f"{path} {type(error).__name__}".encode()),
     )
     (url,) = express.paths
-    express.offer(url, [(b"content-type", kind)], body, arrived=1.5, reply=replies.append)
+    express.offer(url, {b"content-type": kind}, body, arrived=1.5, reply=replies.append)
     return lane, replies
 
 
