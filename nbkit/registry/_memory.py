@@ -118,8 +118,10 @@ class Memory:
                 self._write(_Seen(seen_at=now, tick=_Tick.of(tick)))
                 return
             if seen.time.went_back(now, tick=tick):
+                # In whole minutes, so that it is the same at every look: who follows it tells it once.
+                minutes = round((seen.time.least(tick) - now) / timedelta(minutes=1))
                 raise EvidenceError(
-                    f"the clock went back: {now.isoformat()}, but it is {seen.time.least(tick).isoformat()} at least",
+                    f"the clock went back: it is {minutes} minutes behind what was seen",
                     next_step="correct the clock; if the later time was the wrong one: nbkit clock accept --reason WHY",
                 )
             time = seen.time.note(now, tick=tick)
