@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Union
@@ -19,9 +20,13 @@ LARGE = 2**53
 
 
 class PlainRow:
-    """Reads and checks a row in one pass of msgspec, by a type that is made from the contract."""
+    """Reads and checks a row in one pass of msgspec, by a type that is made from the contract.
 
-    __slots__ = ("_booleans", "_decoder", "_names", "_wholes")
+    The type may be part of a larger one; whoever reads that compares `colons`, because a key that is there twice is
+    read once.
+    """
+
+    __slots__ = ("_booleans", "_decoder", "_names", "_wholes", "colons", "kind")
 
     def __init__(self, inputs: Sequence[Input]) -> None:
         self._names = tuple(column.name for column in inputs)
@@ -29,17 +34,26 @@ class PlainRow:
         self._booleans = tuple(place for place, column in enumerate(inputs) if column.type == "boolean")
         fields = [(f"f{place}", _plain_type(column)) for place, column in enumerate(inputs)]
         names = {f"f{place}": column.name for place, column in enumerate(inputs)}
-        kind = msgspec.defstruct("PlainRow", fields, rename=names, forbid_unknown_fields=True)
-        self._decoder = msgspec.json.Decoder(kind)
+        self.kind: type[msgspec.Struct] = msgspec.defstruct(
+            "PlainRow", fields, rename=names, forbid_unknown_fields=True
+        )
+        self.colons = len(fields)
+        self._decoder = msgspec.json.Decoder(self.kind)
 
     def read(self, body: bytes) -> dict[str, Value] | None:
+        """Read a row; None where it is out of the ordinary, or wrong."""
         try:
-            values = msgspec.structs.astuple(self._decoder.decode(body))
+            read = self._decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        # One colon a key, or a key is there twice; and -0.0 is written as 0.0.
-        if body.count(b":") != len(values) or b"-0" in body:
-            return None
+        # One colon a key, or a key is there twice.
+        return self.row(read, body) if body.count(b":") == self.colons else None
+
+    def row(self, read: msgspec.Struct, body: bytes) -> dict[str, Value] | None:
+        """Return what `kind` has read of a body as a row, or None as `read` does."""
+        values = msgspec.structs.astuple(read)
+        if b"-0" in body and any(value == 0.0 and math.copysign(1.0, value) < 0.0 for value in values):
+            return None  # -0.0, which `check` takes for 0.0
         row = dict(zip(self._names, values, strict=True))
         for place in self._wholes:
             value = values[place]

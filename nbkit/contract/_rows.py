@@ -66,20 +66,10 @@ class RowCheck:
         """
         return self._key == other._key
 
-    def read_plain(self, body: bytes) -> dict[str, Value] | None:
-        """Return at once what `decode` and then `check` make of a plain row.
-
-        Parameters
-        ----------
-        body : bytes
-            UTF-8 JSON.
-
-        Returns
-        -------
-        dict or None
-            None where the row is out of the ordinary, or wrong: `decode` and `check` say which.
-        """
-        return None if self._plain is None else self._plain.read(body)
+    @property
+    def plain(self) -> PlainRow | None:
+        """Reads at once what `decode` and `check` make of a plain row; None where the contract has none."""
+        return self._plain
 
     def decode(self, body: bytes) -> dict[str, object]:
         """Read one JSON object; what is in it is for `check` to judge.

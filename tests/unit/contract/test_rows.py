@@ -320,11 +320,16 @@ def plain(contract: Contract) -> RowCheck:
     return RowCheck(contract.model_copy(update={"inputs": tuple(Input.model_validate(each) for each in PLAIN)}))
 
 
+def read_plain(rows: RowCheck, body: bytes) -> dict[str, object] | None:
+    found = rows.plain and rows.plain.read(body)
+    return None if found is None else dict(found)
+
+
 def test_a_plain_row_is_read_at_once(plain: RowCheck) -> None:
     row = {"purpose": "home", "amount": 5, "count": 3, "bankrupt": True, "größe:m": None}
     body = json.dumps({**row, "größe:m": 1.25}).encode()
     # A name with a colon, written out or escaped, is left to the slow way, which knows what it is.
-    assert plain.read_plain(body) is None
+    assert read_plain(plain, body) is None
     assert plain.check(plain.decode(body)) == {**row, "amount": 5.0, "count": 3.0, "bankrupt": 1.0, "größe:m": 1.25}
 
 
@@ -341,7 +346,7 @@ def test_what_is_read_at_once_is_what_the_check_says(
     rows = RowCheck(contract.model_copy(update={"inputs": inputs}))
     pairs = [*values.items(), *more.items()]  # a name may be there twice
     body = "{" + ",".join(f"{json.dumps(n, ensure_ascii=ascii_only)}:{json.dumps(v)}" for n, v in pairs) + "}"
-    read = rows.read_plain(body.encode())
+    read = read_plain(rows, body.encode())
     if read is None:
         return
     checked = rows.check(rows.decode(body.encode()))
@@ -360,7 +365,7 @@ def test_most_rows_are_plain(contract: Contract, change: dict[str, object]) -> N
     rows = RowCheck(contract.model_copy(update={"inputs": inputs}))
     row = {"amount": 5, "count": 3, "bankrupt": True, "purpose": "home", **change}
     body = json.dumps(row).encode()
-    read = rows.read_plain(body)
+    read = read_plain(rows, body)
     assert read is not None
     assert read == rows.check(rows.decode(body))
 
@@ -381,14 +386,14 @@ def test_rows_out_of_the_ordinary_are_left_to_the_check(contract: Contract, chan
     inputs = tuple(Input.model_validate(each) for each in PLAIN if ":" not in each["name"])
     rows = RowCheck(contract.model_copy(update={"inputs": inputs}))
     row = {"amount": 5, "count": 3, "bankrupt": True, "purpose": "home", **change}
-    assert rows.read_plain(json.dumps(row).encode()) is None
-    assert rows.read_plain(b"[1") is None
+    assert read_plain(rows, json.dumps(row).encode()) is None
+    assert read_plain(rows, b"[1") is None
 
 
 def test_a_contract_with_sentinels_or_names_to_escape_reads_no_row_at_once(rows: RowCheck, contract: Contract) -> None:
-    assert rows.read_plain(json.dumps(GOOD).encode()) is None
+    assert read_plain(rows, json.dumps(GOOD).encode()) is None
     quoted = Input.model_validate({"name": 'a"b', "type": "number"})
-    assert RowCheck(contract.model_copy(update={"inputs": (quoted,)})).read_plain(b'{"a\\"b": 1}') is None
+    assert read_plain(RowCheck(contract.model_copy(update={"inputs": (quoted,)})), b'{"a\\"b": 1}') is None
 
 
 def test_checks_of_the_same_inputs_are_the_same(contract: Contract) -> None:

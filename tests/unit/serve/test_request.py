@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from nbkit.contract import RowCheck
-from nbkit.errors import ContractViolationError
+from nbkit.contract import Input, RowCheck
+from nbkit.errors import ContractViolationError, NbkitError
+from nbkit.serve import _request as request_module
 from nbkit.serve._request import BadRequestError, read_request
 
 
@@ -22,6 +23,61 @@ def test_a_request_is_read_in_the_contracts_types(rows: RowCheck) -> None:
     request = read_request(f'{{"request_id": "a-1", "subject": "Jo", {INPUTS}}}'.encode(), rows=rows)
     assert (request.request_id, request.subject) == ("a-1", "Jo")
     assert request.row == {"income": 5.0, "ratio": 0.5, "purpose": "car"}
+
+
+@pytest.fixture
+def plain(lender: Any) -> RowCheck:
+    inputs = [
+        {"name": "amount", "type": "number", "minimum": -10, "maximum": 10, "nullable": True},
+        {"name": "purpose", "type": "category", "categories": ["car", "a:b"]},
+    ]
+    contract = lender.make_contract()
+    return RowCheck(contract.model_copy(update={"inputs": tuple(Input.model_validate(each) for each in inputs)}))
+
+
+def reads(body: str, *, rows: RowCheck) -> object:
+    try:
+        return read_request(body.encode(), rows=rows)
+    except NbkitError as error:
+        return type(error).__name__, str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "at_once"),
+    [
+        ('{"inputs": {"amount": 5, "purpose": "car"}}', True),
+        ('{"subject": "Jo: n", "inputs": {"purpose": "car", "amount": null}, "request_id": "a:1-0:b"}', True),
+        ('{"inputs": {"amount": -0.5, "purpose": "car"}, "request_id": "f0-0e"}', True),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "a b"}', True),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "subject": "a\\u0000"}', True),
+        ('{"inputs": {"amount": -0.0, "purpose": "car"}}', False),
+        ('{"inputs": {"amount": 5, "purpose": "a:b"}}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": null}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": ""}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "a", "request_id": "b"}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "a", "request\\u005fid": "a"}', False),
+        ('{"inputs": {"amount": 5, "amount": 6, "purpose": "car"}}', False),
+        ('{"inputs": {"amount": 5, "amo\\u0075nt": 6, "purpose": "car"}}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "inputs": {"amount": 6, "purpose": "car"}}', False),
+        ('{"inputs": {"amount": 50, "purpose": "car"}}', False),
+        ('{"inputs": {"amount": 5}}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "x": 1}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}', False),
+    ],
+)
+def test_what_is_read_at_once_is_what_is_read_step_by_step(
+    plain: RowCheck, monkeypatch: pytest.MonkeyPatch, *, body: str, at_once: bool
+) -> None:
+    def tried() -> object:
+        try:
+            return request_module._read_whole(body.encode(), rows=plain)
+        except NbkitError:
+            return True
+
+    assert (tried() is not None) == at_once
+    quickly = reads(body, rows=plain)
+    monkeypatch.setattr(request_module, "_read_whole", lambda body, *, rows: None)
+    assert reads(body, rows=plain) == quickly
 
 
 def test_request_id_and_subject_are_optional(rows: RowCheck) -> None:
