@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nbkit.audit._checkpoint import Checkpoint, sign_checkpoint
+from nbkit.audit._checkpoint import Checkpoint, key_id, sign_checkpoint
 from nbkit.audit._entry import Entry, leaf_of
 from nbkit.audit._tree import Frontier
 from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
@@ -75,20 +75,36 @@ class Tree:
     def __init__(self, key: Ed25519PrivateKey, *, now: Callable[[], datetime]) -> None:
         self._key = key
         self._now = now
+        self.key_id = key_id(key.public_key())
         self.frontier = Frontier()
         self.checkpoint: Checkpoint | None = None
         self.ledger = ""
 
-    def resume(
-        self, *, records: int, last: StoredCheckpoint | None, stored: tuple[int, bytes] | None, place: Place
-    ) -> None:
-        """Take up the tree where the last signed root left it, and believe nothing else.
+    def belongs_to(self, ledger: str, begun_with: str, *, place: Place) -> None:
+        """Note which ledger this is.
+
+        Raises
+        ------
+        AuditError
+            It was begun with another key.
+        """
+        self.ledger = ledger
+        if begun_with != self.key_id:
+            raise AuditError(f"{shown(place)}: expected the ledger's key {begun_with}, got {self.key_id}")
+
+    def resume(self, one: Callable[[str], Any], *, place: Place) -> None:
+        """Take up the tree where the last signed root left it, and believe nothing else; ``one`` asks for one row.
 
         Raises
         ------
         LedgerTamperedError
             Records, root and right edge do not fit each other.
         """
+        records: int = one("SELECT coalesce(max(seq), 0) FROM records")[0]
+        last: StoredCheckpoint | None = one(
+            "SELECT size, root, at, signature FROM checkpoints ORDER BY size DESC LIMIT 1"
+        )
+        stored: tuple[int, bytes] | None = one("SELECT size, nodes FROM frontier")
         self.frontier, self.checkpoint = Frontier(), None
         if last is None and not records:
             return
@@ -132,8 +148,9 @@ def repeated(entry: Entry) -> AlreadyRecordedError:
     return AlreadyRecordedError(f"{what} is already in the ledger")
 
 
-def root_of(checkpoint: Checkpoint) -> bytes:
-    return bytes.fromhex(checkpoint.root.removeprefix("sha256:"))
+def row_of_checkpoint(checkpoint: Checkpoint) -> StoredCheckpoint:
+    root = bytes.fromhex(checkpoint.root.removeprefix("sha256:"))
+    return checkpoint.size, root, checkpoint.at, bytes.fromhex(checkpoint.signature)
 
 
 def stored_checkpoint(ledger: str, row: StoredCheckpoint) -> Checkpoint:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar, cast
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from nbkit.audit._book import Row, Rows, Tree, repeated, root_of, rows_of, shown
-from nbkit.audit._checkpoint import Checkpoint, key_id
+from nbkit.audit._book import Row, Rows, Tree, repeated, row_of_checkpoint, rows_of, shown
+from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._entry import Entry
 from nbkit.audit._schema import BUSY_SECONDS, LEDGER_FORMAT, identity
 from nbkit.errors import AuditError
@@ -111,7 +111,6 @@ class PostgresBook:
 
     def __init__(self, url: str, *, key: Ed25519PrivateKey, now: Callable[[], datetime]) -> None:
         self._url = url
-        self._key_id = key_id(key.public_key())
         self._now = now
         self._tree = Tree(key, now=now)
         self._connection: psycopg.Connection[Any] | None = None
@@ -168,11 +167,10 @@ class PostgresBook:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
                 if not _is_there(connection):
-                    _create(connection, key_id=self._key_id, now=self._now())
+                    _create(connection, key_id=self._tree.key_id, now=self._now())
                 check_format(connection, url=self._url)
-                self._tree.ledger, begun_with = identity(PostgresReader(connection), path=self._url)
-                if begun_with != self._key_id:
-                    raise AuditError(f"{shown(self._url)}: expected the ledger's key {begun_with}, got {self._key_id}")
+                ledger, begun_with = identity(PostgresReader(connection), path=self._url)
+                self._tree.belongs_to(ledger, begun_with, place=self._url)
                 self._resume(connection)
         except (psycopg.Error, AuditError):
             connection.close()
@@ -181,15 +179,7 @@ class PostgresBook:
         return connection
 
     def _resume(self, connection: psycopg.Connection[Any]) -> None:
-        def one(statement: str) -> Any:
-            return connection.execute(statement).fetchone()
-
-        self._tree.resume(
-            records=one("SELECT coalesce(max(seq), 0) FROM records")[0],
-            last=one("SELECT size, root, at, signature FROM checkpoints ORDER BY size DESC LIMIT 1"),
-            stored=one("SELECT size, nodes FROM frontier"),
-            place=self._url,
-        )
+        self._tree.resume(lambda statement: connection.execute(statement).fetchone(), place=self._url)
 
     def _commit(self, connection: psycopg.Connection[Any], entries: Sequence[Entry]) -> list[int | AuditError]:
         known: frozenset[str] = frozenset()
@@ -225,7 +215,7 @@ class PostgresBook:
         frontier = self._tree.frontier.copy()
         rows = rows_of(new, frontier)
         checkpoint = self._tree.sign(frontier)
-        signed = (checkpoint.size, root_of(checkpoint), checkpoint.at, bytes.fromhex(checkpoint.signature))
+        signed = row_of_checkpoint(checkpoint)
         edge = (frontier.size, frontier.to_bytes())
         with connection.pipeline():
             # The records come last, because a repeat among them fails: the driver takes for prepared what the server

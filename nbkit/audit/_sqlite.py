@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import _schema
-from nbkit.audit._book import Row, Tree, repeated, root_of, rows_of
-from nbkit.audit._checkpoint import Checkpoint, key_id
+from nbkit.audit._book import Row, Tree, repeated, row_of_checkpoint, rows_of
+from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._entry import Entry
 from nbkit.audit._tree import Frontier
 from nbkit.errors import AuditError
@@ -49,7 +48,6 @@ class SqliteBook:
 
     def __init__(self, path: Path, *, key: Ed25519PrivateKey, now: Callable[[], datetime]) -> None:
         self._path = path
-        self._key_id = key_id(key.public_key())
         self._now = now
         self._tree = Tree(key, now=now)
         self._connection: sqlite3.Connection | None = None
@@ -131,11 +129,10 @@ class SqliteBook:
         connection = _schema.connect_to_write(self._path)
         try:
             if _schema.is_new(connection):
-                _schema.create(connection, key_id=self._key_id, now=self._now())
+                _schema.create(connection, key_id=self._tree.key_id, now=self._now())
             _schema.check_format(connection, path=self._path)
-            self._tree.ledger, begun_with = _schema.identity(connection, path=self._path)
-            if begun_with != self._key_id:
-                raise AuditError(f"{self._path}: expected the ledger's key {begun_with}, got {self._key_id}")
+            ledger, begun_with = _schema.identity(connection, path=self._path)
+            self._tree.belongs_to(ledger, begun_with, place=self._path)
             self._resume(connection)
         except (sqlite3.Error, AuditError):
             connection.close()
@@ -144,15 +141,7 @@ class SqliteBook:
         return connection
 
     def _resume(self, connection: sqlite3.Connection) -> None:
-        def one(statement: str) -> Any:
-            return connection.execute(statement).fetchone()
-
-        self._tree.resume(
-            records=one("SELECT coalesce(max(seq), 0) FROM records")[0],
-            last=one("SELECT size, root, at, signature FROM checkpoints ORDER BY size DESC LIMIT 1"),
-            stored=one("SELECT size, nodes FROM frontier"),
-            place=self._path,
-        )
+        self._tree.resume(lambda statement: connection.execute(statement).fetchone(), place=self._path)
 
     def _commit(self, connection: sqlite3.Connection, entries: Sequence[Entry]) -> list[int | AuditError]:
         connection.execute("BEGIN IMMEDIATE")
@@ -174,7 +163,7 @@ class SqliteBook:
             connection.execute("ROLLBACK")
             return places
         checkpoint = self._tree.sign(frontier)
-        row = (checkpoint.size, root_of(checkpoint), checkpoint.at, bytes.fromhex(checkpoint.signature))
+        row = row_of_checkpoint(checkpoint)
         connection.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?)", row)
         connection.execute("UPDATE frontier SET size = ?, nodes = ?", (frontier.size, frontier.to_bytes()))
         connection.execute("COMMIT")
