@@ -69,7 +69,7 @@ class GateResult:
         return self.verdict in (Verdict.PASS, Verdict.WAIVED)
 
 
-class Decision(Struct, frozen=True, kw_only=True):
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """What is answered about one row."""
 
     decision: str
@@ -79,7 +79,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     fallback: str = ""
 
 
-class AuditRecord(Struct, frozen=True, kw_only=True):
+class AuditRecord(Struct, frozen=True, kw_only=True, gc=False):
     """One decision as the audit ledger keeps it: written once, never changed.
 
     ``route`` says who decided: ``model``, or ``rules:<name>``; ``fallback`` names the fallback that answered instead of

@@ -35,7 +35,7 @@ class PlainRow:
         fields = [(f"f{place}", _plain_type(column)) for place, column in enumerate(inputs)]
         names = {f"f{place}": column.name for place, column in enumerate(inputs)}
         self.kind: type[msgspec.Struct] = msgspec.defstruct(
-            "PlainRow", fields, rename=names, forbid_unknown_fields=True
+            "PlainRow", fields, rename=names, forbid_unknown_fields=True, gc=False
         )
         self.colons = len(fields)
         self._decoder = msgspec.json.Decoder(self.kind)

@@ -20,7 +20,7 @@ _LOG = logging.getLogger("nbkit.serve")
 RETRY_AFTER_SECONDS = 1
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What goes back to the caller.
 
     Parameters

@@ -31,7 +31,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 Reasons = tuple[tuple[ReasonCode, ...], str]
 
 
-class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+class Judgement(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A decision, and what the person concerned is told about it.
 
     Parameters
@@ -49,7 +49,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     reasons_missing: str = ""
 
 
-class Weighed(msgspec.Struct, frozen=True, kw_only=True):
+class Weighed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A score, what the thresholds say to it, and what the rules say.
 
     Parameters

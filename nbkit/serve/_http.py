@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -115,8 +115,7 @@ class Call:
     arrived: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, kw_only=True, gc=False):
     """What goes back.
 
     Parameters
@@ -134,7 +133,7 @@ class Reply:
     status: int = 200
     body: bytes = b""
     kind: bytes = JSON
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
 
 
 Handler = Callable[[Call], Awaitable[Reply]]

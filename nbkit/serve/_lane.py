@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from nbkit.errors import AuditError, NbkitError
 from nbkit.records import AuditRecord
@@ -24,8 +25,7 @@ from nbkit.serve._turn import Caller, TryAgainError, Turn
 __all__ = ["Ask", "Lane"]
 
 
-@dataclass(slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, kw_only=True, gc=False):
     """One request of the native protocol, and who wants to hear of it.
 
     Parameters

@@ -25,7 +25,7 @@ class BadRequestError(NbkitError):
     """The request itself is wrong, whatever the model: not JSON, unknown fields, an unusable id."""
 
 
-class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
+class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row to decide.
 
     Parameters
@@ -46,7 +46,7 @@ class DecisionRequest(msgspec.Struct, frozen=True, kw_only=True):
     special: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class _Body(msgspec.Struct, forbid_unknown_fields=True):
+class _Body(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     inputs: msgspec.Raw
     request_id: str | None = None
     subject: str | None = None
@@ -55,7 +55,7 @@ class _Body(msgspec.Struct, forbid_unknown_fields=True):
 _DECODER = msgspec.json.Decoder(_Body)
 
 
-class _Whole(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Whole(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, gc=False):
     inputs: msgspec.Struct
     request_id: str | None = None
     subject: str | None = None
@@ -108,7 +108,7 @@ def _whole_decoder(rows: RowCheck) -> msgspec.json.Decoder[_Whole] | None:
     """Return what reads a request with a plain row in one pass."""
     if rows.plain is None:
         return None
-    return msgspec.json.Decoder(msgspec.defstruct("Whole", [("inputs", rows.plain.kind)], bases=(_Whole,)))
+    return msgspec.json.Decoder(msgspec.defstruct("Whole", [("inputs", rows.plain.kind)], bases=(_Whole,), gc=False))
 
 
 def _read_whole(body: bytes, *, rows: RowCheck) -> DecisionRequest | None:

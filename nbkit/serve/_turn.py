@@ -54,7 +54,10 @@ class Caller:
 ANYONE = Caller()
 
 
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
+# What travels with a request holds nothing that leads back to it, so nobody need look for garbage there (gc=False).
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which version answers a request.
 
     Parameters
@@ -69,7 +72,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-class Turn(msgspec.Struct, kw_only=True):
+class Turn(msgspec.Struct, kw_only=True, gc=False):
     """One request on its way.
 
     Parameters
