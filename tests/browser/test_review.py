@@ -380,20 +380,27 @@ def _go(page, address: str) -> None:
     page.goto(address, wait_until="domcontentloaded")
 
 
+def _shown(found) -> bool:
+    """Return whether what is looked for is to be seen once it has had time to come; too late, the wait itself fails."""
+    found.first.wait_for()
+    return found.first.is_visible()
+
+
 @needs_chromium
 def test_the_page_of_a_version_begins_with_its_verdict(page, mlflow: str, project: Project) -> None:
     link = Registry(project.settings).version_link("mortgage", 2).replace("http://127.0.0.1:5000", mlflow)
     _go(page, link)
     verdict = Registry(project.settings).version("mortgage", version=2).tags["nbkit.verdict"]
     assert verdict.startswith("Passes the ")
-    page.get_by_text(verdict).first.wait_for()
-    page.get_by_role("columnheader", name="Gate before staging").wait_for()
-    page.get_by_role("cell", name="parity", exact=True).wait_for()
+    assert _shown(page.get_by_text(verdict))
+    assert _shown(page.get_by_role("columnheader", name="Gate before staging"))
+    assert _shown(page.get_by_role("cell", name="parity", exact=True))
     _look(page, "version")
     with page.expect_popup() as opened:
         page.get_by_role("link", name="evaluation report").click()
     report = opened.value
-    report.frame_locator("iframe").first.get_by_text("AUC").first.wait_for(timeout=PATIENCE_MS)
+    report.set_default_timeout(PATIENCE_MS)
+    assert _shown(report.frame_locator("iframe").first.get_by_text("AUC"))
     _look(report, "report")
     report.close()
 
@@ -405,12 +412,13 @@ def test_the_run_shows_the_verdict_its_chips_and_its_rationale(page, mlflow: str
     run = f"{mlflow}/{registry.run_path(run_id)}"
     _go(page, run)
     verdict = registry.version("mortgage", version=2).tags["nbkit.verdict"]
-    page.get_by_text(verdict).first.wait_for()
-    for chip in ("nbkit.stage", "nbkit.verdict", "nbkit.owner", "nbkit.case_set", "nbkit.contract"):
-        page.get_by_text(chip, exact=True).first.wait_for()
+    assert verdict.startswith("Passes the ")
+    assert _shown(page.get_by_text(verdict))
+    chips = ["nbkit.stage", "nbkit.verdict", "nbkit.owner", "nbkit.case_set", "nbkit.contract"]
+    assert [chip for chip in chips if _shown(page.get_by_text(chip, exact=True))] == chips
     _look(page, "run")
     _go(page, f"{run}/artifacts/rationale.html")
-    page.frame_locator("iframe").first.get_by_text("What moves the score").first.wait_for()
+    assert _shown(page.frame_locator("iframe").first.get_by_text("What moves the score"))
     _look(page, "rationale")
 
 
