@@ -14,7 +14,7 @@ from nbkit.serve._record import answer_of
 from nbkit.serve._request import check_ids
 from nbkit.serve._service import Service
 
-__all__ = ["NativeFace", "decisions_path", "look_up"]
+__all__ = ["NativeFace", "decisions_endpoint", "decisions_path"]
 
 _JSON_BODY = frozenset({JSON})
 
@@ -38,26 +38,31 @@ def decisions_path(name: str) -> str:
     return f"/v1/models/{name}/decisions"
 
 
-async def look_up(call: Call, *, service: Service) -> Reply:
-    """Say what became of a request whose answer never arrived.
+def decisions_endpoint(service: Service) -> Endpoint:
+    """Return what answers where a model is asked for decisions.
 
     Parameters
     ----------
-    call : Call
-        With ``?request_id=ID``.
     service : Service
-        Of the model that was asked.
+        Of that model.
 
     Returns
     -------
-    Reply
-        The decision that stands; 503 while the ledger cannot say.
-
-    Raises
-    ------
-    RefusedError
-        No id, or nothing is recorded under it.
+    Endpoint
+        Decides what is posted; asked with ``?request_id=ID``, says what became of a request.
     """
+
+    async def decide(call: Call) -> Reply:
+        if call.method == "GET":
+            return await _look_up(call, service=service)
+        answer = await service.decide(call.body, caller=call.caller, arrived=call.arrived)
+        return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
+
+    return Endpoint(decide, methods=("POST", "GET"), scope="decide", kinds=_JSON_BODY)
+
+
+async def _look_up(call: Call, *, service: Service) -> Reply:
+    """Say what became of a request whose answer never arrived: the decision that stands; 503 while no ledger tells."""
     asked = parse_qs(call.query.decode("ascii", "replace")).get("request_id", [""])[0]
     if not asked:
         raise RefusedError(400, "bad_request", "query: expected ?request_id=ID")
@@ -93,9 +98,7 @@ class NativeFace:
         self._explaining = Lookups("nbkit-explanations")
         seen = ("GET", "HEAD")
         self._endpoints = {
-            decisions_path(service.name): Endpoint(
-                self._decisions, methods=("POST", "GET"), scope="decide", kinds=_JSON_BODY
-            ),
+            decisions_path(service.name): decisions_endpoint(service),
             "/healthz": Endpoint(self._live, methods=seen),
             "/readyz": Endpoint(self._ready, methods=seen),
             "/metrics": Endpoint(self._counts, methods=seen, scope="metrics"),
@@ -128,12 +131,6 @@ class NativeFace:
         if path.startswith("/v1/decisions/") and path.endswith("/explanation"):
             return self._explanation
         return None
-
-    async def _decisions(self, call: Call) -> Reply:
-        if call.method == "GET":
-            return await look_up(call, service=self._service)
-        answer = await self._service.decide(call.body, caller=call.caller, arrived=call.arrived)
-        return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
 
     async def _explain(self, call: Call) -> Reply:
         decision_id = call.path.removeprefix("/v1/decisions/").removesuffix("/explanation")

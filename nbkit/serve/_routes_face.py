@@ -12,7 +12,7 @@ from nbkit.route import RouteTable
 from nbkit.serve._answer import refusal_of
 from nbkit.serve._app import Endpoint
 from nbkit.serve._http import JSON, Call, Reply, json_reply
-from nbkit.serve._native import decisions_path, look_up
+from nbkit.serve._native import decisions_endpoint, decisions_path
 from nbkit.serve._record import answer_of
 from nbkit.serve._service import Service
 from nbkit.serve._trials import ROUTED_BY
@@ -39,9 +39,8 @@ class ModelFace:
     """
 
     def __init__(self, service: Service) -> None:
-        self._service = service
         self._path = decisions_path(service.name)
-        self._endpoint = Endpoint(self._decide, methods=("POST", "GET"), scope="decide", kinds=_BODY)
+        self._endpoint = decisions_endpoint(service)
 
     def find(self, path: str) -> Endpoint | None:
         """Return what answers at a path.
@@ -57,12 +56,6 @@ class ModelFace:
             None where the path is not of this face.
         """
         return self._endpoint if path == self._path else None
-
-    async def _decide(self, call: Call) -> Reply:
-        if call.method == "GET":
-            return await look_up(call, service=self._service)
-        answer = await self._service.decide(call.body, caller=call.caller, arrived=call.arrived)
-        return json_reply(answer.body, status=answer.status, retry_after=answer.retry_after)
 
 
 class RoutesFace:
