@@ -11,6 +11,7 @@ from typing import cast
 from nbkit.audit import AnyLedger
 from nbkit.errors import AuditError
 from nbkit.records import AuditRecord
+from nbkit.serve._alarm import Bell
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._turn import TryAgainError
 
@@ -44,10 +45,9 @@ class Recorder:
         self._posts: list[tuple[AuditRecord, object, bool]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
-        # When each is late, who hears of it, and what to say then. One timer stands for the earliest of all.
+        # When each is late, who hears of it, and what to say then.
         self._due: dict[int, tuple[float, Heard, str]] = {}
-        self._alarm: asyncio.TimerHandle | None = None
-        self._alarm_at = 0.0
+        self._bell = Bell(self._ring)
 
     @property
     def queue_age(self) -> float:
@@ -85,8 +85,8 @@ class Recorder:
             self._hand_over()
         due = now + max(seconds, 0.0)
         self._due[self._count] = (due, heard, late)
-        if self._alarm is None or due < self._alarm_at:
-            self._set_alarm(due, now=now)
+        if due < self._bell.at:
+            self._bell.set(due, now=now)
 
     def _hand_over(self) -> None:
         if not self._posts:
@@ -114,22 +114,15 @@ class Recorder:
             if waiting is not None:  # or else it was late, and whoever asked has heard so
                 waiting[1](place if isinstance(place, AuditError) else None)
 
-    def _set_alarm(self, due: float, *, now: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm_at = due
-        self._alarm = asyncio.get_running_loop().call_later(max(due - now, 0.0), self._ring)
-
     def _ring(self) -> None:
-        """Let go of those who are late, and set the alarm for the next."""
-        self._alarm = None
+        """Let go of those who are late, and set the bell for the next."""
         now = time.perf_counter()
         for ticket, (due, heard, late) in list(self._due.items()):
             if due <= now:
                 del self._due[ticket]
                 heard(TryAgainError(late))
         if self._due:
-            self._set_alarm(min(due for due, _, _ in self._due.values()), now=now)
+            self._bell.set(min(due for due, _, _ in self._due.values()), now=now)
 
 
 def resolving(future: asyncio.Future[None]) -> Heard:
