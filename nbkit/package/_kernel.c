@@ -13,6 +13,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#if FLT_EVAL_METHOD != 0
+#error "sums are kept in wider registers here, and would not be the bits that numpy gives"
+#endif
+
 /* Where the loader can choose, it takes the wider registers that the processor has. */
 #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDE __attribute__((target_clones("avx2", "default")))
@@ -95,6 +99,7 @@ add_chain(PyObject *row, PyObject *chain, Found *found)
     PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(chain, 0));
     PyObject *absent = PyTuple_GetItem(chain, 2), *cells = PyTuple_GetItem(chain, 3);
     double real = NAN;
+    int here = 1;
     if (value == NULL)
         return 0;
     if (value != Py_None) {
@@ -108,18 +113,19 @@ add_chain(PyObject *row, PyObject *chain, Found *found)
         return 1;
     }
     add_line(found, number_at(chain, 1));
-    for (Py_ssize_t place = 0; place < PyTuple_Size(cells); place++) {
+    /* What is called may take it out of the row. */
+    Py_IncRef(value);
+    for (Py_ssize_t place = 0; here && place < PyTuple_Size(cells); place++) {
         PyObject *cell = PyTuple_GetItem(cells, place);
         PyObject *made = PyObject_CallFunctionObjArgs(PyTuple_GetItem(cell, 0), value, NULL);
-        if (made == NULL)
-            return 0;
-        double moved = PyFloat_AsDouble(made);
+        double moved = made == NULL ? -1.0 : PyFloat_AsDouble(made);
         Py_DecRef(made);
-        if (moved == -1.0 && PyErr_Occurred())
-            return 0;
-        add_line(found, isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below(PyTuple_GetItem(cell, 1), moved));
+        here = moved != -1.0 || !PyErr_Occurred();
+        if (here)
+            add_line(found, isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below(PyTuple_GetItem(cell, 1), moved));
     }
-    return 1;
+    Py_DecRef(value);
+    return here;
 }
 
 /* A category: (name, line of each value, line of any other). */
@@ -129,8 +135,11 @@ add_category(PyObject *row, PyObject *category, Found *found)
     PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(category, 0)), *known;
     if (value == NULL)
         return 0;
-    if (PyFloat_Check(value) && isnan(PyFloat_AsDouble(value)))
+    if (!PyUnicode_Check(value) && value != Py_None) {
+        if (!PyFloat_Check(value) || !isnan(PyFloat_AsDouble(value)))
+            return 0;
         value = Py_None;
+    }
     known = PyDict_GetItemWithError(PyTuple_GetItem(category, 1), value);
     if (known == NULL && PyErr_Occurred())
         return 0;
@@ -206,33 +215,35 @@ margins(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "O!O!O!O!y*ny*ddw*", &PyList_Type, &rows, &PyTuple_Type, &numbers, &PyTuple_Type,
                           &chains, &PyTuple_Type, &categories, &words, &trees, &leaves, &divisor, &bias, &out))
         return NULL;
+    const Py_ssize_t word = words.itemsize, real = leaves.itemsize;
+    const int fits = (word == 4 || word == 8) && (real == 4 || real == 8) && trees > 0 && trees <= words.len / word;
     Py_ssize_t *lines = PyMem_Malloc((size_t)(most_lines(numbers, chains, categories) + 1) * sizeof(Py_ssize_t));
-    uint64_t *left = PyMem_Malloc((size_t)(trees + 1) * sizeof(uint64_t));
+    uint64_t *left = PyMem_Malloc((size_t)(fits ? trees : 1) * sizeof(uint64_t));
     int here = lines != NULL && left != NULL;
     if (!here)
         PyErr_NoMemory();
     many = PyList_Size(rows);
-    Py_ssize_t stored = words.len / (trees * words.itemsize);
-    if (here && (out.len < many * (Py_ssize_t)sizeof(double) || leaves.len < trees * 8 * words.itemsize * leaves.itemsize)) {
+    if (here && (!fits || out.len / (Py_ssize_t)sizeof(double) < many || leaves.len / (8 * word * real) < trees)) {
         PyErr_SetString(PyExc_ValueError, "an array is too short");
         here = 0;
     }
+    const Py_ssize_t stored = here ? words.len / (trees * word) : 0;
     for (Py_ssize_t place = 0; here && place < many; place++) {
         PyObject *row = PyList_GetItem(rows, place);
-        Found found = {words.buf, stored, trees * words.itemsize, lines, 0};
-        here = PyDict_Check(row) && add_all(row, numbers, add_number, &found) && add_all(row, chains, add_chain, &found)
-               && add_all(row, categories, add_category, &found) && !PyErr_Occurred();
+        Found found = {words.buf, stored, trees * word, lines, 0};
+        here = row != NULL && PyDict_Check(row) && add_all(row, numbers, add_number, &found)
+               && add_all(row, chains, add_chain, &found) && add_all(row, categories, add_category, &found) && !PyErr_Occurred();
         for (Py_ssize_t at = 0; here && at < found.found; at++)
             here = lines[at] > NOT_HERE && lines[at] < stored;
         if (!here)
             break;
         double *margin = (double *)out.buf + place;
-        if (words.itemsize == 4)
-            here = leaves.itemsize == 4
+        if (word == 4)
+            here = real == 4
                        ? margin_32_single(words.buf, trees, lines, found.found, (uint32_t *)left, leaves.buf, divisor, bias, margin)
                        : margin_32_double(words.buf, trees, lines, found.found, (uint32_t *)left, leaves.buf, divisor, bias, margin);
         else
-            here = leaves.itemsize == 4
+            here = real == 4
                        ? margin_64_single(words.buf, trees, lines, found.found, left, leaves.buf, divisor, bias, margin)
                        : margin_64_double(words.buf, trees, lines, found.found, left, leaves.buf, divisor, bias, margin);
     }
@@ -417,12 +428,12 @@ static PyObject *
 shapley(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *split_arrays, *turned, *blocks, *room_arrays;
-    Py_buffer row, out, splits[SPLIT_ARRAYS], room[ROOM_ARRAYS];
+    Py_buffer row, out, splits[SPLIT_ARRAYS], room[ROOM_ARRAYS] = {{0}};
     if (!PyArg_ParseTuple(args, "y*OO!O!Ow*", &row, &split_arrays, &PyList_Type, &turned, &PyTuple_Type, &blocks,
                           &room_arrays, &out))
         return NULL;
     int done = take(split_arrays, splits, SPLIT_ARRAYS, PyBUF_SIMPLE);
-    done = take(room_arrays, room, ROOM_ARRAYS, PyBUF_WRITABLE) && done;
+    done = done && take(room_arrays, room, ROOM_ARRAYS, PyBUF_WRITABLE);
     if (done && row.len < out.len)
         done = too_short();
     done = done && turn(splits, &row, turned, room);

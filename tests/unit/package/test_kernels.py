@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -93,7 +94,7 @@ def quick() -> QuickTrees:
     return found
 
 
-def ask(trees: QuickTrees, rows: Any, **changes: Any) -> bool:
+def ask(trees: QuickTrees, rows: Any, /, **changes: Any) -> bool:
     assert KERNEL is not None
     given = {
         "numbers": trees.numbers, "chains": trees.chains, "categories": trees.categories,
@@ -111,6 +112,17 @@ def test_rows_that_tables_do_not_hold_are_left_to_the_engine() -> None:
     assert ask(trees, [good, {**good, "x0": 7}]) is True
     for row in ({}, {"x0": 1.0}, ((1, 2),), 5):
         assert ask(trees, [good, row]) is False
+    # What is no text is no category, and not for the tables to take for one that was never seen.
+    for value, here in (
+        ("a", True),
+        ("z", True),
+        (None, True),
+        (np.nan, True),
+        (pd.NA, False),
+        ([], False),
+        (5, False),
+    ):
+        assert ask(trees, [{**good, "kind": value}], categories=(("kind", {"a": 0, None: 0}, 0),)) is here
     # A line that no table has, and a word in which no leaf is left, can only come from tables that are broken.
     beyond = tuple((name, thresholds, first + 10**6, missing) for name, thresholds, first, missing in trees.numbers)
     assert ask(trees, [good], numbers=beyond) is False
@@ -129,8 +141,6 @@ def test_what_a_number_cannot_be_is_an_error() -> None:
         ask(trees, [{**good}], chains=(("x3", 0, (0, 0), ((lambda value: value / 0, b"", 0, 0),)),))
     with pytest.raises(TypeError):
         ask(trees, [{**good, "x3": "many"}], numbers=(), chains=(("x3", 0, (0, 0), ()),))
-    with pytest.raises(TypeError):
-        ask(trees, [{**good, "kind": []}], categories=(("kind", {}, 0),))
 
 
 @needs_kernel
@@ -142,6 +152,41 @@ def test_arrays_that_are_too_short_are_refused() -> None:
         ask(trees, rows)
     with pytest.raises(ValueError, match="too short"):
         ask(trees, rows[:1], leaves=trees.leaves[:-1])
+
+
+@needs_kernel
+def test_words_and_leaves_of_another_kind_are_refused() -> None:
+    trees = quick()
+    rows = [{name: 1.0 for name, *_ in trees.numbers}]
+    for changes in (
+        {"trees": 0},
+        {"trees": -1},
+        {"trees": 2**61},
+        {"words": trees.words.view(np.uint8)},
+        {"words": b""},
+        {"leaves": trees.leaves.astype(np.complex128)},
+        {"leaves": np.zeros(10**5, dtype=np.int16)},
+    ):
+        with pytest.raises(ValueError, match="too short"):
+            ask(trees, rows, **changes)
+    with pytest.raises(ValueError, match="contiguous"):
+        ask(trees, rows, words=np.asfortranarray(np.vstack([trees.words] * 2)))
+
+
+@needs_kernel
+def test_a_value_that_leaves_its_row_meanwhile_is_still_there() -> None:
+    trees = quick()
+    row = {name: 1.0 for name, *_ in trees.numbers} | {"x3": 1e3 + len(trees.numbers)}
+    seen = []
+
+    def take(value: float) -> float:
+        row.clear()
+        seen.append(value)
+        return value
+
+    moving = tuple((take, b"", 0, 0) for _ in range(3))
+    assert ask(trees, [row], numbers=(), chains=(("x3", 0, (0,), moving),)) is True
+    assert (seen, row) == ([1e3 + len(trees.numbers)] * 3, {})
 
 
 def paths_of_a_few_trees() -> tuple[TreePaths, np.ndarray[Any, Any]]:
@@ -191,6 +236,49 @@ def test_what_is_no_array_of_paths_is_refused() -> None:
     # A split that there is not is nobody's.
     KERNEL.shapley(row, splits, [(-1, True), (10**6, True)], blocks, room, out)
     assert out.tobytes() == paths.explain(row).tobytes()
+
+
+class Build:
+    """What hatchling is to a hook."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def display_warning(self, text: str) -> None:
+        self.warned.append(text)
+
+
+def build(root: Path, *, compiler: str, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], list[str]]:
+    """Run the hook over a source tree that holds nothing but the kernel; return what the wheel is told to hold."""
+    package = Path(quick_module.__file__).parent
+    (root / "nbkit" / "package").mkdir(parents=True, exist_ok=True)
+    shutil.copy(package / "_kernel.c", root / "nbkit" / "package")
+    hook, app = runpy.run_path(str(package.parents[1] / "hatch_build.py"))["KernelHook"], Build()
+    data: dict[str, Any] = {"artifacts": [], "pure_python": True}
+    monkeypatch.setenv("CC", compiler)
+    hook(str(root), {}, None, None, "", "wheel", app).initialize("standard", data)
+    return data, app.warned
+
+
+def test_without_a_compiler_a_wheel_is_built_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = tmp_path / "nbkit" / "package" / "_kernel.abi3.so"
+    compiled.parent.mkdir(parents=True)
+    for compiler in ("/bin/false", "/nowhere/cc -pthread"):
+        # Compiled from another source, when there was a compiler.
+        compiled.write_bytes(b"old")
+        data, (warning,) = build(tmp_path, compiler=compiler, monkeypatch=monkeypatch)
+        assert data == {"artifacts": [], "pure_python": True}
+        assert "was not compiled" in warning
+        assert not compiled.exists()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_compiler_that_the_environment_names_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, warned = build(tmp_path, compiler="cc -O0", monkeypatch=monkeypatch)
+    assert warned == []
+    assert (tmp_path / data["artifacts"][0]).is_file()
+    assert data["pure_python"] is False
+    assert data["tag"].startswith("cp311-abi3-")
 
 
 def test_the_source_lies_beside_what_is_compiled_from_it() -> None:
