@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class KernelHook(BuildHookInterface[Any]):
         if sys.platform == "win32" or self.target_name != "wheel":
             return
         root = Path(self.root)
-        compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
+        # What Python itself was built with may not be there.
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
         include = sysconfig.get_path("include")
         command = [*compiler, *_FLAGS, f"-I{include}", str(root / _SOURCE), "-o", str(root / _TARGET)]
         if sys.platform == "darwin":
@@ -45,6 +48,8 @@ class KernelHook(BuildHookInterface[Any]):
             subprocess.run(command, check=True, capture_output=True, text=True)
         except (OSError, subprocess.CalledProcessError) as error:
             told = getattr(error, "stderr", "") or str(error)
+            with suppress(OSError):  # what was compiled from an older source is not this one's
+                (root / _TARGET).unlink(missing_ok=True)
             self.app.display_warning(f"nbkit's kernel was not compiled; models are scored without it:\n{told}")
             return
         build_data["artifacts"].append(str(_TARGET))
