@@ -146,6 +146,8 @@ class _GatedProtocol(PatientProtocol):
 
     def _may_be_turned_away(self, data: bytes) -> bool:
         """Whether these bytes are one whole request on a connection where nothing else is going on."""
+        if self.match_known(data) is not None:
+            return True
         head, found, body = data.partition(b"\r\n\r\n")
         said = head.lower()
         at = said.find(b"\r\ncontent-length:")

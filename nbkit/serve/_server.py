@@ -109,10 +109,11 @@ class StampingProtocol(HttpToolsProtocol):
             As it arrived.
         """
         at_a_head = self._between
-        if at_a_head and self._head is not None and self._is_free() and (known := self._head.match(data)) is not None:
+        known = self.match_known(data)
+        if known is not None:
             self._unset_keepalive_if_required()
             self.on_known_head()
-            cycle = _Quick(self._head.url, [], keep_alive=True)
+            cycle = _Quick(cast("KnownHead", self._head).url, [], keep_alive=True)
             self.cycle = cast("RequestResponseCycle", cycle)
             self._offer(cycle, *known)
             return
@@ -135,6 +136,21 @@ class StampingProtocol(HttpToolsProtocol):
         self.headers = []
         self.expect_100_continue = False
         self._between = False
+
+    def match_known(self, data: bytes) -> tuple[bytes, Mapping[bytes, bytes]] | None:
+        """Return body and headers of a request whose head is known; None where anything is out of the ordinary.
+
+        Parameters
+        ----------
+        data : bytes
+            As it arrived.
+
+        Returns
+        -------
+        tuple or None
+            As `KnownHead.match` returns it; the headers are for reading at once.
+        """
+        return self._head.match(data) if self._head is not None and self._between and self._is_free() else None
 
     def on_known_head(self) -> None:
         """Hear that a head came which the parser has not been shown again."""
