@@ -13,6 +13,9 @@ _END = b"\r\n\r\n"
 # Digits of a length; more is larger than any body that is read.
 _MOST_DIGITS = 9
 
+# Of a head that is kept, for as long as its connection is there; a token and a trace fit.
+_MOST_BYTES = 8 * 1024
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownHead:
@@ -51,7 +54,7 @@ class KnownHead:
         Returns
         -------
         KnownHead or None
-            None where its length is not said once and in digits, or the bytes do not bear it out.
+            None where its length is not said once and in digits, the bytes do not bear it out, or it is too large.
 
         Examples
         --------
@@ -63,7 +66,7 @@ class KnownHead:
         head, found, body = data.partition(_END)
         lengths = [value for name, value in headers if name == _LENGTH]
         lowered = head.lower()
-        if not found or len(lengths) != 1 or lowered.count(b"\r\n" + _LENGTH + b":") != 1:
+        if not found or len(head) > _MOST_BYTES or len(lengths) != 1 or lowered.count(b"\r\n" + _LENGTH + b":") != 1:
             return None
         digits = lengths[0]
         begin = lowered.index(b"\r\n" + _LENGTH + b":") + len(_LENGTH) + 3

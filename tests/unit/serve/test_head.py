@@ -78,6 +78,12 @@ def test_what_the_bytes_do_not_bear_out_is_not_learned() -> None:
         assert KnownHead.learn(other, url=b"/", headers=good) is None
 
 
+def test_a_large_head_is_not_kept_for_as_long_as_its_connection() -> None:
+    small, large = (request(b"content-length: 2", b"x: " + b"y" * length) for length in (7_000, 9_000))
+    assert learn(small) is not None
+    assert learn(large) is None
+
+
 def test_a_head_says_what_follows_it() -> None:
     head = learn(request(b"Host: x", b"CONTENT-LENGTH:\t 2", b"authorization: Bearer abc"))
     assert head is not None

@@ -6,18 +6,23 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from nbkit.serve import AccessFile
 from nbkit.serve import _server as server_module
 from nbkit.serve._answer import Answer
 from nbkit.serve._app import Endpoint
 from nbkit.serve._express import Express
+from nbkit.serve._guard import AccessGuard
 from nbkit.serve._http import ARRIVED, JSON, REPLY, Call, RefusedError, Reply
 from nbkit.serve._lane import Ask
+from nbkit.serve._metrics import Metrics
 from nbkit.serve._server import Server, StampingProtocol
 from nbkit.serve._turn import ANYONE, Caller
 
@@ -284,6 +289,66 @@ def test_a_request_after_a_known_head_is_read_as_it_would_be_without(run: Run, s
     assert offered[0] == offered[1]
 
 
+def test_who_is_known_by_his_head_is_asked_for_his_key_each_time(run: Run, tmp_path: Path) -> None:
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    file, key, token = AccessFile.begin().add("shop", scopes=["decide"], now=now)
+    file.save(tmp_path / "keys.json")
+    guard = AccessGuard(keys=tmp_path / "keys.json", tokens=None, now=lambda: now, metrics=Metrics())
+    lane, head = Lanes(), f"content-type: application/json\r\nx-api-key: {token}\r\n"
+
+    async def play(connection: Connection) -> None:
+        protocol = connection.protocol
+        protocol.express = express_of(lane, guard=guard)
+        connection.receive("one", head=head)
+        lane.asks[0].answered(Answer(status=200, body={}))
+        await turns()
+        protocol.parser = None  # type: ignore[assignment]  # whoever asked it now would fail
+        connection.receive("two", head=head)
+        lane.asks[1].answered(Answer(status=200, body={}))
+        await turns()
+        file.revoke(key.id, now=now).save(tmp_path / "keys.json")
+        guard.reread()
+        connection.receive("three", head=head)
+
+    connection = run(play)
+    assert [ask.body for ask in lane.asks] == [b"one", b"two"]
+    said = [part.split(b" ")[0] for part in connection.transport.written.split(b"HTTP/1.1 ")[1:]]
+    assert said == [b"200", b"200", b"401"]
+
+
+def test_a_known_head_with_too_large_a_body_is_refused(run: Run) -> None:
+    lane, head = Lanes(), "content-type: application/json\r\n"
+
+    async def play(connection: Connection) -> None:
+        connection.protocol.express = express_of(lane, guard=lambda *_: ANYONE)
+        connection.receive("one", head=head)
+        lane.asks[0].answered(Answer(status=200, body={}))
+        await turns()
+        connection.protocol.parser = None  # type: ignore[assignment]
+        connection.receive("x" * 11, head=head)
+
+    connection = run(play)
+    assert len(lane.asks) == 1
+    assert connection.transport.written.count(b"HTTP/1.1 413 ") == 1
+    assert connection.transport.closed
+
+
+def test_a_decision_behind_a_known_head_is_the_last_of_a_connection_that_is_told_to_stop(run: Run) -> None:
+    async def play(connection: Connection) -> None:
+        connection.receive("one")
+        connection.offered.answer("one")
+        await turns()
+        connection.receive("two")
+        connection.protocol.shutdown()
+        assert not connection.transport.closed
+        connection.offered.answer("two")
+
+    connection = run(play)
+    assert connection.transport.bodies == ["one", "two"]
+    assert connection.transport.written.count(b"connection: close") == 1
+    assert connection.transport.closed
+
+
 def test_too_many_connections_are_told_so_by_the_server(run: Run) -> None:
     async def play(connection: Connection) -> None:
         connection.protocol.limit_concurrency = 1
@@ -469,19 +534,23 @@ class Lanes:
         self.asks.append(ask)
 
 
-def offer(
-    guard: Callable[[Any, Endpoint], Caller], body: bytes = b"{}", kind: bytes = JSON
-) -> tuple[Lanes, list[Reply]]:
+def express_of(lane: Lanes, *, guard: Callable[[Any, Endpoint], Caller]) -> Express:
     async def nothing(_: Call) -> Reply:
         return Reply()
 
-    lane, replies = Lanes(), list[Reply]()
     endpoint = Endpoint(nothing, methods=("POST",), scope="decide", kinds=frozenset({JSON}), limit=10)
-    express = Express(
+    return Express(
         {PATH: (endpoint, lane)},  # type: ignore[dict-item]
         guard=guard,
         broken=lambda path, error: Reply(status=500, body=f"{path} {type(error).__name__}".encode()),
     )
+
+
+def offer(
+    guard: Callable[[Any, Endpoint], Caller], body: bytes = b"{}", kind: bytes = JSON
+) -> tuple[Lanes, list[Reply]]:
+    lane, replies = Lanes(), list[Reply]()
+    express = express_of(lane, guard=guard)
     (url,) = express.paths
     express.offer(url, {b"content-type": kind}, body, arrived=1.5, reply=replies.append)
     return lane, replies
