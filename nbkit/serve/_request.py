@@ -121,9 +121,9 @@ def _read_whole(body: bytes, *, rows: RowCheck) -> DecisionRequest | None:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     request_id, subject = read.request_id or "", read.subject or ""
-    # Every key has a colon, so one that is there twice shows.
-    keys = 1 + plain.colons + bool(request_id) + bool(subject)
-    if body.count(b":") != keys + request_id.count(":") + subject.count(":"):
+    # Every key has a colon, so one that is there twice shows; an escape could spell a colon of the others.
+    keys, others = 1 + plain.colons + bool(request_id) + bool(subject), request_id.count(":") + subject.count(":")
+    if body.count(b":") != keys + others or (others and b"\\" in body):
         return None
     check_ids(read.request_id, read.subject)
     row = plain.row(read.inputs, body)

@@ -57,6 +57,10 @@ def reads(body: str, *, rows: RowCheck) -> object:
         ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "a", "request_id": "b"}', False),
         ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "a", "request\\u005fid": "a"}', False),
         ('{"inputs": {"amount": 5, "amount": 6, "purpose": "car"}}', False),
+        # A colon that is spelled in another way does not make up for that of a key.
+        ('{"inputs": {"amount": 5, "amount": 6, "purpose": "car"}, "subject": "a\\u003ab"}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "subject": "x", "subject": "a\\u003ab"}', False),
+        ('{"inputs": {"amount": 5, "purpose": "car"}, "request_id": "x", "request_id": "a\\u003ab"}', False),
         ('{"inputs": {"amount": 5, "amo\\u0075nt": 6, "purpose": "car"}}', False),
         ('{"inputs": {"amount": 5, "purpose": "car"}, "inputs": {"amount": 6, "purpose": "car"}}', False),
         ('{"inputs": {"amount": 50, "purpose": "car"}}', False),
