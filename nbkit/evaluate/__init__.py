@@ -26,12 +26,13 @@ from nbkit.evaluate._contenders import (
 from nbkit.evaluate._costs import cost_functions, money_of
 from nbkit.evaluate._curves import CalibrationBin, ConfusionRow, Curves, HistogramBin
 from nbkit.evaluate._delong import Estimate, auc_difference, auc_estimate
-from nbkit.evaluate._evaluate import case_money, evaluate_package, judge_cases
+from nbkit.evaluate._evaluate import evaluate_package
 from nbkit.evaluate._fair_measures import Disparities, GroupMeasure
 from nbkit.evaluate._fairness import AttributeResult, GroupResult, impact_ratio
 from nbkit.evaluate._flips import mcnemar
 from nbkit.evaluate._freeze import freeze_cases, freeze_rows
 from nbkit.evaluate._golden import GoldenCase, load_golden, write_golden
+from nbkit.evaluate._judge_cases import case_money, judge_cases
 from nbkit.evaluate._lda import find_alternatives
 from nbkit.evaluate._lda_ledger import LdaEntry, LdaGroup, LdaLedger
 from nbkit.evaluate._leaks import Leak, find_leaks, refuse_leaks

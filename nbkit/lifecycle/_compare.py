@@ -29,7 +29,8 @@ from nbkit.serve import Rules
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
-    from nbkit.evaluate import ContenderResult, Estimate
+    from nbkit.evaluate import CaseSet, Contender, ContenderResult, Estimate
+    from nbkit.package import Package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,14 +153,7 @@ def compare(
     decide_all = service_decisions(candidate, rules=Rules.from_package(candidate))
     judged = judge_cases(candidate, cases=cases, decide_all=decide_all).judged
     names_are_plain([*(vendors or {}), *(objects or {}), *model_uris])
-    found = []
-    champion = verified_champion(contract.name, settings=settings, now=now)
-    if champion is not None and champion.package.digest != candidate.digest and champion.version not in versions:
-        name = f"version {champion.version}, the champion"
-        found.append(version_contender(champion.version, champion.package, cases=cases, name=name))
-    for version in versions:
-        other = fetch(contract.name, version=version, settings=settings)
-        found.append(version_contender(version, other, cases=cases))
+    found = _registered(contract.name, candidate, cases, versions=versions, settings=settings, now=now)
     found += without_the_model(candidate, cases)
     for name, vendor in (vendors or {}).items():
         found.append(vendor_contender(name, vendor, cases=cases, entity=contract.entity, like=judged.decisions))
@@ -193,3 +187,18 @@ def compare(
     write_atomically(path, content=rfc8785.dumps(plain(result.as_json())))
     Registry(settings).log_file(build.run_id, path)
     return result
+
+
+def _registered(
+    name: str, candidate: Package, cases: CaseSet, *, versions: Sequence[int], settings: Settings, now: datetime
+) -> list[Contender]:
+    """Return the champion, unless it is this very package or named, and then the versions that are named."""
+    found = []
+    champion = verified_champion(name, settings=settings, now=now)
+    if champion is not None and champion.package.digest != candidate.digest and champion.version not in versions:
+        shown_as = f"version {champion.version}, the champion"
+        found.append(version_contender(champion.version, champion.package, cases=cases, name=shown_as))
+    for version in versions:
+        other = fetch(name, version=version, settings=settings)
+        found.append(version_contender(version, other, cases=cases))
+    return found

@@ -13,7 +13,7 @@ from nbkit.lifecycle._judge import packaged
 from nbkit.lifecycle._lda import with_search
 from nbkit.lifecycle._pages import is_settled
 from nbkit.lifecycle._reasons import recall, remember
-from nbkit.lifecycle._usecase import UseCase
+from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress
 from nbkit.registry import Registry
 from nbkit.settings import Settings
@@ -145,15 +145,7 @@ def explain(
     facts = known_facts(candidate, evaluation=evaluation, alternatives=alternatives)
     remember(use_case, build, reasons=reasons, facts=facts)
     document = build.directory / "rationale.html"
-    write_atomically(document, content=written.html.encode())
-    write_atomically(build.rationale, content=written.to_json().encode())
-    write_atomically(build.directory / "rationale.md", content=written.markdown.encode())
-    registry.describe_run(build.run_id, written.markdown)
-    printed = _print(written, document=document, report=report) if pdf else "not asked for"
-    if not is_settled(registry, build.run_id):
-        for file in (document, build.rationale, document.with_suffix(".pdf")):
-            if file.exists():
-                registry.log_file(build.run_id, file)
+    printed = _file(written, document=document, build=build, registry=registry, pdf=pdf, report=report)
     report(1.0, "written")
     return Explained(
         name=contract.name,
@@ -170,6 +162,20 @@ def explain(
         pdf=printed,
         rationale=written,
     )
+
+
+def _file(written: Rationale, *, document: Path, build: Build, registry: Registry, pdf: bool, report: Progress) -> str:
+    """Put the document into the build, and into its run unless that is registered; return what became of the PDF."""
+    write_atomically(document, content=written.html.encode())
+    write_atomically(build.rationale, content=written.to_json().encode())
+    write_atomically(document.with_suffix(".md"), content=written.markdown.encode())
+    registry.describe_run(build.run_id, written.markdown)
+    printed = _print(written, document=document, report=report) if pdf else "not asked for"
+    if not is_settled(registry, build.run_id):
+        for file in (document, build.rationale, document.with_suffix(".pdf")):
+            if file.exists():
+                registry.log_file(build.run_id, file)
+    return printed
 
 
 def _print(written: Rationale, *, document: Path, report: Progress) -> str:

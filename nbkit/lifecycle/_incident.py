@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nbkit.contract import RowCheck
+from nbkit.contract import Contract, RowCheck
 from nbkit.errors import ParameterError, UsageError
 from nbkit.lifecycle._prove import find_record
 from nbkit.lifecycle._usecase import UseCase
 from nbkit.lifecycle._view import Result, View
+from nbkit.records import AuditRecord
 from nbkit.settings import Settings
 
 
@@ -84,39 +85,14 @@ def make_incident(
 
     contract, given = use_case.contract, dict(replacements or {})
     record = find_record(record_id, settings=settings)
-    if record.model != contract.name:
-        raise UsageError(f"{record_id}: decided by {record.model}, not by {contract.name}")
-    if not record.inputs:
-        raise UsageError(f"{record_id}: the record holds no inputs (audit.payload: none): write a golden case by hand")
-    personal = [column.name for column in contract.inputs if column.pii and column.name not in given]
-    if personal:
-        raise UsageError(
-            f"{record_id}: personal data must not lie in a repository",
-            problems=[f"{name} is marked pii and not replaced" for name in personal],
-            next_step=f"nbkit cases incident {record_id} ... --set {personal[0]}=VALUE",
-        )
-    unknown = [name for name in given if name not in record.inputs]
-    if unknown:
-        raise UsageError(f"{record_id}: --set", problems=[f"{name} is not an input of the record" for name in unknown])
+    _check_record(record, contract=contract, given=given)
     inputs = RowCheck(contract).check({**record.inputs, **given})
     case = GoldenCase(
         id=case_id or f"incident-{record_id}"[:80],
         why=why,
         inputs=inputs,
         expect=dict(expect),
-        record={
-            "id": record.id,
-            "model": record.model,
-            "version": record.version,
-            "package_digest": record.package_digest,
-            "decided_at": record.decided_at.isoformat(),
-            "decision": record.decision,
-            "score": record.score,
-            "reasons": list(record.reasons),
-            "route": record.route,
-            "fallback": record.fallback,
-            "replaced": sorted(given),
-        },
+        record=_source_of(record, replaced=sorted(given)),
     )
     path = use_case.directory / contract.evaluate.incidents / f"{case.id}.yaml"
     if path.exists():
@@ -132,6 +108,41 @@ def make_incident(
         expected=", ".join(f"{key} {value}" for key, value in case.expect.items()),
         replaced=tuple(sorted(given)),
     )
+
+
+def _check_record(record: AuditRecord, *, contract: Contract, given: Mapping[str, object]) -> None:
+    """Refuse a record of another model, without inputs, or with personal data for which nothing else is given."""
+    if record.model != contract.name:
+        raise UsageError(f"{record.id}: decided by {record.model}, not by {contract.name}")
+    if not record.inputs:
+        raise UsageError(f"{record.id}: the record holds no inputs (audit.payload: none): write a golden case by hand")
+    personal = [column.name for column in contract.inputs if column.pii and column.name not in given]
+    if personal:
+        raise UsageError(
+            f"{record.id}: personal data must not lie in a repository",
+            problems=[f"{name} is marked pii and not replaced" for name in personal],
+            next_step=f"nbkit cases incident {record.id} ... --set {personal[0]}=VALUE",
+        )
+    unknown = [name for name in given if name not in record.inputs]
+    if unknown:
+        raise UsageError(f"{record.id}: --set", problems=[f"{name} is not an input of the record" for name in unknown])
+
+
+def _source_of(record: AuditRecord, *, replaced: list[str]) -> dict[str, object]:
+    """Return what the case keeps of the decision that it was made from."""
+    return {
+        "id": record.id,
+        "model": record.model,
+        "version": record.version,
+        "package_digest": record.package_digest,
+        "decided_at": record.decided_at.isoformat(),
+        "decision": record.decision,
+        "score": record.score,
+        "reasons": list(record.reasons),
+        "route": record.route,
+        "fallback": record.fallback,
+        "replaced": replaced,
+    }
 
 
 def expectation_of(pairs: tuple[str, ...]) -> dict[str, object]:
