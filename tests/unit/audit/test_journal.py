@@ -183,6 +183,22 @@ def test_a_request_that_is_recorded_does_not_wait_beside_its_record(
     assert [record.id for record in read_records(path)] == ["d-3", "d-1"]
 
 
+def test_a_database_that_is_gone_is_not_asked_what_it_has(
+    ledger: Ledger, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for its answer would wait until the deadline; what is there twice shows when the journal drains."""
+    assert post(ledger, make_record(1)) == [1]
+    outage = Outage(ledger)
+    asked: list[object] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(type(ledger._committer._finder), "is_local", False)
+        patch.setattr(ledger._committer._finder, "find", lambda *given: asked.append(given))
+        assert post(ledger, make_record(2, request_id="r-1")) == [0]
+        assert asked == []
+    outage.on = False
+    wait_until(lambda: not ledger.journaled)
+
+
 def test_what_a_process_left_behind_is_drained_by_the_next(
     path: Path, waits: Path, key: Ed25519PrivateKey, make_record: MakeRecord
 ) -> None:
