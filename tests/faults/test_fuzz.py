@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import itertools
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +31,16 @@ def test_malformed_bodies_are_refused_and_cost_no_memory(
                 statuses[answer.status] = statuses.get(answer.status, 0) + 1
 
         send(_BODIES // 2)
-        # On a busy machine the model is still being laid out, on a thread of its own: that is no growth.
-        warm = 0
-        for _ in range(50):
-            before, warm = warm, fuzz.memory_kib(worker.process.pid)
-            if abs(warm - before) < 64:
-                break
-            time.sleep(0.2)
-            send(10)
-        send(_BODIES // 2)
-        grown = fuzz.memory_kib(worker.process.pid) - warm
+        # What leaks grows each time; a model that is laid out meanwhile, or a module that is read at last, only once.
+        grown = []
+        for _ in range(3):
+            before = fuzz.memory_kib(worker.process.pid)
+            send(_BODIES // 2)
+            grown.append(fuzz.memory_kib(worker.process.pid) - before)
         connection.close()
         assert worker.decide(lender.GOOD).status == 200
         assert worker.stop() == 0
     # Some of what is made is well-formed, or well-formed again.
     assert set(statuses) <= {200, 400, 409, 413, 415, 422}, statuses
     assert statuses[400] + statuses[422] > _BODIES // 2
-    assert grown < 4096
+    assert min(grown) < 1024, grown
