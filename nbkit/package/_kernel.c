@@ -75,19 +75,25 @@ number_at(PyObject *tuple, Py_ssize_t place)
     return PyLong_AsSsize_t(PyTuple_GetItem(tuple, place));
 }
 
+/* A number of a row, NaN where it is missing; 0 where it is no number, or not there. */
+static int
+read_number(PyObject *row, PyObject *name, PyObject **value, double *real)
+{
+    *value = PyDict_GetItemWithError(row, name);
+    if (*value == NULL)
+        return 0;
+    *real = *value == Py_None ? NAN : PyFloat_AsDouble(*value);
+    return *real != -1.0 || !PyErr_Occurred();
+}
+
 /* A number that is a column as it is: (name, thresholds, first line, line of missing). */
 static int
 add_number(PyObject *row, PyObject *number, Found *found)
 {
-    PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(number, 0));
-    double real = NAN;
-    if (value == NULL)
+    PyObject *value;
+    double real;
+    if (!read_number(row, PyTuple_GetItem(number, 0), &value, &real))
         return 0;
-    if (value != Py_None) {
-        real = PyFloat_AsDouble(value);
-        if (real == -1.0 && PyErr_Occurred())
-            return 0;
-    }
     add_line(found, isnan(real) ? number_at(number, 3) : number_at(number, 2) + below(PyTuple_GetItem(number, 1), real));
     return 1;
 }
@@ -96,17 +102,11 @@ add_number(PyObject *row, PyObject *number, Found *found)
 static int
 add_chain(PyObject *row, PyObject *chain, Found *found)
 {
-    PyObject *value = PyDict_GetItemWithError(row, PyTuple_GetItem(chain, 0));
-    PyObject *absent = PyTuple_GetItem(chain, 2), *cells = PyTuple_GetItem(chain, 3);
-    double real = NAN;
+    PyObject *absent = PyTuple_GetItem(chain, 2), *cells = PyTuple_GetItem(chain, 3), *value;
+    double real;
     int here = 1;
-    if (value == NULL)
+    if (!read_number(row, PyTuple_GetItem(chain, 0), &value, &real))
         return 0;
-    if (value != Py_None) {
-        real = PyFloat_AsDouble(value);
-        if (real == -1.0 && PyErr_Occurred())
-            return 0;
-    }
     if (isnan(real)) {
         for (Py_ssize_t place = 0; place < PyTuple_Size(absent); place++)
             add_line(found, number_at(absent, place));
