@@ -1,209 +1,117 @@
-"""The load of ``make bench-serve``: one process, raw sockets, requests made before the clock starts.
+"""The load of ``make bench-serve``: what to send is laid out here, sent by ``load.c``, and summed up here.
 
-``python benchmarks/serving/load.py PLAN.json`` reads where to send what, sends it, and prints one JSON object. Closed
-loop: each connection sends its next request when it has its answer. Open loop: requests leave by a timetable whatever
-the server does, and a latency counts from the moment the timetable names, so that a server that stalls cannot hide it
-(coordinated omission).
+Closed loop: each connection sends its next request when it has its answer. Open loop: requests leave by a timetable
+whatever the server does, and a latency counts from the moment the timetable names, so that a server that stalls cannot
+hide it (coordinated omission). ``python benchmarks/serving/load.py PLAN.json`` prints one JSON object.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
+import shlex
+import struct
+import subprocess
 import sys
-import time
-from collections import Counter, deque
-from dataclasses import dataclass, field
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import uvloop
+import numpy as np
+
+SOURCE = Path(__file__).with_name("load.c")
 
 # An answer that takes longer than this is counted as lost.
 PATIENCE_SECONDS = 20.0
 
-
-@dataclass(slots=True)
-class Tally:
-    """What came back."""
-
-    latencies: list[float] = field(default_factory=list)
-    sent_at: list[float] = field(default_factory=list)
-    statuses: Counter[int] = field(default_factory=Counter)
-    kinds: list[int] = field(default_factory=list)
-    broken: int = 0
+# What load.c writes for each request; a status of 0: its connection ended, -1: no answer came.
+_ROW = np.dtype([("due", "f8"), ("took", "f8"), ("status", "i4"), ("kind", "i4")])
 
 
-class Caller(asyncio.Protocol):
-    """One connection; one request at a time on it."""
-
-    def __init__(self, tally: Tally, *, free: Any, marks: list[bytes]) -> None:
-        self._tally = tally
-        self._free = free
-        self._marks = marks
-        self._buffer = b""
-        self._due = 0.0
-        self.transport: Any = None
-        self.busy = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def send(self, request: bytes, *, due: float) -> None:
-        self._due = due
-        self.busy = True
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        # What the client takes of a machine, the server on it has not: no more is done here than an answer needs.
-        self._buffer = data = self._buffer + data if self._buffer else data
-        end = data.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        at = data.find(b"ontent-length: ", 0, end)
-        if at < 0:
-            at = data.find(b"ontent-Length: ", 0, end)
-        if at >= 0:
-            if len(data) - end - 4 < int(data[at + 15 : data.find(b"\r\n", at)]):
-                return
-        elif not data.endswith(b"0\r\n\r\n"):
-            return
-        self._buffer = b""
-        tally, status, kind = self._tally, int(data[9:12]), 0
-        tally.latencies.append(time.perf_counter() - self._due)
-        tally.sent_at.append(self._due)
-        tally.statuses[status] += 1
-        if status == 200:
-            for number, mark in enumerate(self._marks, start=1):
-                if data.find(mark, end) >= 0:
-                    kind = number
-                    break
-        tally.kinds.append(kind)
-        self.busy = False
-        self._free(self)
-
-    def connection_lost(self, _: Exception | None) -> None:
-        if self.busy:
-            self._tally.broken += 1
-        self.busy = True
-        self._free(None)
+def build(folder: Path) -> Path:
+    """Compile the client; raises RuntimeError where that cannot be done."""
+    client = folder / "load"
+    command = [*shlex.split(os.environ.get("CC") or "cc"), "-O2", "-o", str(client), str(SOURCE)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        told = getattr(error, "stderr", "") or str(error)
+        raise RuntimeError(
+            f"the load of the benchmark needs a C compiler (apt-get install gcc, or name one by CC): {told}"
+        ) from error
+    return client
 
 
-async def connect(plan: dict[str, Any], tally: Tally, *, free: Any) -> list[Caller]:
-    marks = [text.encode() for text in plan.get("marks", [])]
-    loop = asyncio.get_running_loop()
+def _requests(plan: dict[str, Any]) -> bytes:
+    head = "".join(f"{name}: {value}\r\n" for name, value in plan.get("headers", {}).items())
+    kind = plan.get("content_type", "application/json")
     made = []
-    for _ in range(plan["connections"]):
-        _, caller = await loop.create_connection(
-            lambda: Caller(tally, free=free, marks=marks), "127.0.0.1", plan["port"]
+    for line in Path(plan["bodies"]).read_bytes().splitlines():
+        request = (
+            f"POST {plan['path']} HTTP/1.1\r\nhost: bench\r\ncontent-type: {kind}\r\n{head}"
+            f"content-length: {len(line)}\r\n\r\n".encode()
+            + line
         )
-        made.append(caller)
-    return made
+        made.append(struct.pack("=I", len(request)) + request)
+    return b"".join(made)
 
 
-async def closed(plan: dict[str, Any], requests: list[bytes]) -> Tally:
-    """Every connection asks again when it was answered."""
-    tally, done, number = Tally(), asyncio.Event(), 0
-    state = {"ends": 0.0, "open": plan["connections"]}
-
-    def free(caller: Caller | None) -> None:
-        nonlocal number
-        now = time.perf_counter()
-        if caller is None or now >= state["ends"]:
-            state["open"] -= 1
-            if not state["open"]:
-                done.set()
-            return
-        number += 1
-        caller.send(requests[number % len(requests)], due=now)
-
-    callers = await connect(plan, tally, free=free)
-    state["ends"] = time.perf_counter() + plan["seconds"]
-    for caller in callers:
-        free(caller)
-    await asyncio.wait_for(done.wait(), plan["seconds"] + PATIENCE_SECONDS)
-    return tally
-
-
-async def opened(plan: dict[str, Any], requests: list[bytes]) -> Tally:
-    """Requests leave by the timetable, on whatever connection is free; what finds none waits, and its wait counts."""
-    tally, late, idle = Tally(), deque[float](), deque[Caller]()
-    number = 0
-
-    def free(caller: Caller | None) -> None:
-        nonlocal number
-        if caller is None:
-            return
-        if late:
-            number += 1
-            caller.send(requests[number % len(requests)], due=late.popleft())
-        else:
-            idle.append(caller)
-
-    idle.extend(await connect(plan, tally, free=free))
-    begins = time.perf_counter()
-    total, due = 0, begins
-    for seconds, rate in plan["phases"]:
-        ends = due + seconds
-        while due < ends:
-            now = time.perf_counter()
-            while due <= now and due < ends:
-                total += 1
-                if idle:
-                    number += 1
-                    idle.popleft().send(requests[number % len(requests)], due=due)
-                else:
-                    late.append(due)
-                due += 1 / rate
-            await asyncio.sleep(0.0005)
-    give_up = time.perf_counter() + PATIENCE_SECONDS
-    while len(tally.latencies) < total - tally.broken and time.perf_counter() < give_up:
-        await asyncio.sleep(0.01)
-    tally.sent_at = [at - begins for at in tally.sent_at]
-    return tally
+def measure(client: Path, plan: dict[str, Any]) -> dict[str, Any]:
+    """Send what the plan says; its ``phases`` are seconds and requests a second, without them it is a closed loop."""
+    phases = plan.get("phases") or [[plan["seconds"], 0]]
+    file = client.with_name("requests")
+    file.write_bytes(_requests(plan))
+    command = [
+        str(client), str(plan["port"]), str(plan["connections"]), str(PATIENCE_SECONDS), str(file),
+        ",".join(f"{seconds}x{rate}" for seconds, rate in phases), *plan.get("marks", []),
+    ]  # fmt: skip
+    before = os.times()
+    done = subprocess.run(command, capture_output=True, check=False)
+    after = os.times()
+    if done.returncode:
+        raise RuntimeError(f"the client of the benchmark failed: {done.stderr.decode().strip()}")
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    rows = np.frombuffer(done.stdout, _ROW)
+    in_time = (rows["status"] > 0) & (rows["took"] <= PATIENCE_SECONDS)
+    answers = rows[in_time]
+    took = sum(seconds for seconds, _ in phases)
+    if "phases" in plan and len(answers):
+        took = max(took, float((answers["due"] + answers["took"]).max()))
+    broken = int((rows["status"] == 0).sum())
+    result = {
+        "asked": len(rows),
+        "answers": len(answers),
+        # What was turned away or refused is no work done.
+        "per_second": round(int((answers["status"] == 200).sum()) / took, 1),
+        "statuses": _counted(answers["status"]),
+        "kinds": _counted(answers["kind"]),
+        "broken": broken,
+        "lost": len(rows) - len(answers) - broken,
+        "client_cpu_share": round(used / took, 2),
+        **summary(answers["took"]),
+    }
+    if plan.get("timeline"):
+        result["timeline"] = [list(row) for row in answers[["due", "took", "kind"]].tolist()]
+    return result
 
 
-def percentile(values: list[float], share: float) -> float:
-    return values[min(int(len(values) * share), len(values) - 1)] if values else float("nan")
+def _counted(values: np.ndarray) -> dict[str, int]:
+    return {str(value): int(count) for value, count in zip(*np.unique(values, return_counts=True), strict=True)}
 
 
-def summary(latencies: list[float]) -> dict[str, float]:
-    ordered = sorted(1000 * value for value in latencies)
+def summary(latencies: np.ndarray) -> dict[str, float]:
+    ordered = np.sort(1000 * latencies)
+    last = len(ordered) - 1
     return {
-        name: round(percentile(ordered, share), 3)
+        name: round(float(ordered[min(int(len(ordered) * share), last)]), 3) if len(ordered) else float("nan")
         for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999), ("max_ms", 1.0))
     }
 
 
 def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    lines = Path(plan["bodies"]).read_bytes().splitlines()
-    head = "".join(f"{name}: {value}\r\n" for name, value in plan.get("headers", {}).items())
-    kind = plan.get("content_type", "application/json")
-    requests = [
-        f"POST {plan['path']} HTTP/1.1\r\nhost: bench\r\ncontent-type: {kind}\r\n{head}"
-        f"content-length: {len(line)}\r\n\r\n".encode()
-        + line
-        for line in lines
-    ]
-    run = opened if "phases" in plan else closed
-    before = time.process_time()
-    begun = time.perf_counter()
-    tally = uvloop.run(run(plan, requests))
-    took = plan["seconds"] if run is closed else time.perf_counter() - begun
-    result = {
-        "answers": len(tally.latencies),
-        # What was turned away or refused is no work done.
-        "per_second": round(tally.statuses[200] / took, 1),
-        "statuses": {str(status): count for status, count in sorted(tally.statuses.items())},
-        "kinds": {str(kind): tally.kinds.count(kind) for kind in sorted(set(tally.kinds))},
-        "broken": tally.broken,
-        "client_cpu_share": round((time.process_time() - before) / took, 2),
-        **summary(tally.latencies),
-    }
-    if plan.get("timeline"):
-        result["timeline"] = sorted(zip(tally.sent_at, tally.latencies, tally.kinds, strict=True))
-    print(json.dumps(result))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(build(Path(folder)), plan)))
 
 
 if __name__ == "__main__":
