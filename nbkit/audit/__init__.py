@@ -9,6 +9,7 @@ from __future__ import annotations
 from nbkit.audit._book import Place, is_address, shown
 from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._committer import Committer
+from nbkit.audit._costs import CostLine, CostReport, sum_costs, total_cost
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
 from nbkit.audit._remote import AnyLedger, RemoteLedger
@@ -24,6 +25,8 @@ __all__ = [
     "AnyLedger",
     "Checkpoint",
     "Committer",
+    "CostLine",
+    "CostReport",
     "Frontier",
     "Ledger",
     "LedgerReport",
@@ -35,6 +38,8 @@ __all__ = [
     "read_record",
     "read_records",
     "shown",
+    "sum_costs",
+    "total_cost",
     "tree_root",
     "trial_summary",
     "verify_ledger",

@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from nbkit import lifecycle
-from nbkit.cli._shared import REFUSED_EXIT, bar, json_option, model_argument, name_argument, settings, show
+from nbkit.cli._shared import (
+    REFUSED_EXIT,
+    bar,
+    json_option,
+    ledger_option,
+    model_argument,
+    name_argument,
+    settings,
+    show,
+)
 from nbkit.errors import UsageError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -35,7 +44,7 @@ def serve(name: str, *, host: str, port: int, routes: Path | None, tls_elsewhere
 
 @click.group()
 def audit() -> None:
-    """Prove and replay what was decided."""
+    """Prove and replay what was decided, and add up what it cost."""
 
 
 @audit.command("verify")
@@ -60,6 +69,29 @@ def audit_verify(name: str, *, as_json: bool) -> None:
 def audit_replay(record_id: str, *, as_json: bool) -> None:
     """Score a recorded decision again, bit for bit."""
     show(lifecycle.audit_replay(record_id, settings=settings()), as_json=as_json)
+
+
+@audit.command("costs")
+@name_argument
+@click.option("--since", default="", help="Received from then on: 2026-11-01 (00:00 UTC), or a time with its zone.")
+@click.option("--until", default="", help="Received before then.")
+@ledger_option
+@json_option
+def audit_costs(name: str, *, since: str, until: str, ledger: str, as_json: bool) -> None:
+    """Add up, exactly, what the decisions of NAME (or of every model) cost.
+
+    By model, version, stage, kind, route and fallback. Exit code 1 when a record could not be counted.
+    """
+    with bar("costs") as progress:
+        result = lifecycle.audit_costs(
+            name,
+            settings=settings(),
+            since=lifecycle.moment_of(since, option="--since"),
+            until=lifecycle.moment_of(until, option="--until"),
+            ledger=ledger,
+            progress=progress,
+        )
+    show(result, as_json=as_json)
 
 
 @click.command()

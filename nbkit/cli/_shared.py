@@ -57,6 +57,9 @@ def complete_names(_context: click.Context, _parameter: click.Parameter, incompl
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+ledger_option = click.option(
+    "--ledger", default="", help="A file or postgresql://… (default: what nbkit serve wrote on this machine)."
+)
 key_option = click.option("--key", default="", help="Name of the key that signs (default: NBKIT_IDENTITY).")
 to_option = click.option("--to", required=True, help="The stage: staging, shadow, canary or production.")
 name_argument = click.argument("name", default="", shell_complete=complete_names)

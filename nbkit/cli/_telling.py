@@ -8,11 +8,7 @@ import click
 
 from nbkit import lifecycle
 from nbkit.cli._build import contract
-from nbkit.cli._shared import REFUSED_EXIT, json_option, name_argument, settings, show
-
-ledger_option = click.option(
-    "--ledger", default="", help="A file or postgresql://… (default: what nbkit serve wrote on this machine)."
-)
+from nbkit.cli._shared import REFUSED_EXIT, json_option, ledger_option, name_argument, settings, show
 
 
 @click.command()

@@ -9,6 +9,9 @@ from pydantic import Field, model_validator
 
 from nbkit.contract._types import Block, Money, Name, Outcome, RelativePath, Score, Share
 
+# Costs of records are added up exactly, in these bounds (`nbkit.audit.sum_costs`).
+_EXPONENTS = range(-30, 13)
+
 
 class Thresholds(Block):
     """Scores at which a decision changes: ``score >= decline`` declines, ``score >= refer`` refers."""
@@ -96,4 +99,6 @@ class Budget(Block):
             raise ValueError(
                 f"price_usd: expected at most per_decision_usd {self.per_decision_usd}, got {self.price_usd}"
             )
+        if self.price_usd.as_tuple().exponent not in _EXPONENTS:
+            raise ValueError(f"price_usd: expected at most 30 decimals, and at most E+12, got {self.price_usd}")
         return self

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle._clock import ClockMemory, ClockState, accept_clock, show_clock
     from nbkit.lifecycle._compare import compare
     from nbkit.lifecycle._contenders import Vendor, vendors_of
+    from nbkit.lifecycle._costs import audit_costs, moment_of
     from nbkit.lifecycle._demo import demo
     from nbkit.lifecycle._diff import Change, FigureDiff, SliceDiff, VersionDiff, diff
     from nbkit.lifecycle._duties import contract_duties
@@ -69,6 +70,7 @@ __all__ = [
     "answer_review",
     "api_keys",
     "approve",
+    "audit_costs",
     "audit_registry",
     "audit_replay",
     "audit_verify",
@@ -101,6 +103,7 @@ __all__ = [
     "make_api_key",
     "make_incident",
     "make_key",
+    "moment_of",
     "new",
     "notice",
     "open_run",
@@ -149,6 +152,7 @@ _HOMES = {
     "_clock": ("ClockMemory", "ClockState", "accept_clock", "show_clock"),
     "_compare": ("compare",),
     "_contenders": ("Vendor", "vendors_of"),
+    "_costs": ("audit_costs", "moment_of"),
     "_diff": ("Change", "FigureDiff", "SliceDiff", "VersionDiff", "diff"),
     "_demo": ("demo",),
     "_duties": ("contract_duties",),

@@ -112,11 +112,7 @@ class NbkitMagics(Magics):
             "keys": lambda: lifecycle.make_key(
                 given.name, roles=tuple(given.role), owner=given.owner, settings=settings, now=now
             ),
-            "audit": lambda: (
-                lifecycle.audit_verify(given.subject, settings=settings)
-                if given.action == "verify"
-                else lifecycle.audit_replay(given.subject, settings=settings)
-            ),
+            "audit": lambda: self._audit(given),
             "case": lambda: self._case(given, cell),
             "compare": lambda: self._compare(given),
             "diff": lambda: lifecycle.diff(
@@ -230,6 +226,16 @@ class NbkitMagics(Magics):
                 pdf=not given.no_pdf,
                 progress=progress,
             )
+
+    def _audit(self, given: argparse.Namespace) -> object:
+        settings = self._settings()
+        if given.action == "verify":
+            return lifecycle.audit_verify(given.subject, settings=settings)
+        if given.action == "replay":
+            return lifecycle.audit_replay(given.subject, settings=settings)
+        since, until = (lifecycle.moment_of(getattr(given, name), option=f"--{name}") for name in ("since", "until"))
+        with _bar("costs") as progress:
+            return lifecycle.audit_costs(given.subject, settings=settings, since=since, until=until, progress=progress)
 
     def _compare(self, given: argparse.Namespace) -> object:
         return lifecycle.compare(

@@ -126,8 +126,10 @@ def _certificate(parser: _Parser) -> None:
 
 
 def _audit(parser: _Parser) -> None:
-    parser.add_argument("action", choices=["verify", "replay"])
-    parser.add_argument("subject", help="model to verify, or id of the decision to replay")
+    parser.add_argument("action", choices=["verify", "replay", "costs"])
+    parser.add_argument("subject", help="model to verify or to add up, or id of the decision to replay")
+    parser.add_argument("--since", default="", help="costs: received from then on: 2026-11-01, or a time with its zone")
+    parser.add_argument("--until", default="", help="costs: received before then")
 
 
 def _lda(parser: _Parser) -> None:

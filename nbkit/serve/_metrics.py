@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from nbkit.serve._spending import Spending
+
 __all__ = ["FAMILIES", "Histogram", "Metrics"]
 
 # Upper limits in seconds: around the deadlines that contracts name.
@@ -18,6 +20,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "nbkit_answers_total": ("counter", "Answers of the native protocol by HTTP status."),
     "nbkit_decisions_total": ("counter", "Recorded decisions by outcome."),
     "nbkit_fallbacks_total": ("counter", "Decisions that a fallback gave, by why the model did not."),
+    "nbkit_cost_usd_total": ("counter", "What recorded decisions cost, by model, version, stage, kind and route."),
     "nbkit_shed_total": ("counter", "Requests and shadows turned away, by the queue that was too old or too long."),
     "nbkit_canary_skipped_total": ("counter", "Requests drawn for the canary that the champion answered, by cause."),
     "nbkit_refused_total": ("counter", "Calls refused before anything was read, by code."),
@@ -69,6 +72,7 @@ class Metrics:
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._histograms: dict[tuple[str, _Labels], Histogram] = {}
         self._gauges: list[tuple[str, _Labels, Callable[[], float]]] = []
+        self.spending = Spending()
         self.took = self.histogram("decision_seconds").add
 
     def count(self, name: str, *, label: str, value: str) -> None:
@@ -166,6 +170,8 @@ class Metrics:
             shown.setdefault(f"nbkit_{name}_total", []).append(
                 f"nbkit_{name}_total{_braces(((label, value),))} {count}"
             )
+        for labels, amount in self.spending.amounts():
+            shown.setdefault("nbkit_cost_usd_total", []).append(f"nbkit_cost_usd_total{_braces(labels)} {amount:f}")
         for (name, labels), histogram in sorted(self._histograms.items()):
             shown.setdefault(f"nbkit_{name}", []).extend(_lines(f"nbkit_{name}", labels, histogram))
         for name, labels, read in self._gauges:

@@ -10,6 +10,7 @@ from nbkit.records import AuditRecord
 from nbkit.review import ticket_tags
 from nbkit.serve._decide import Judgement
 from nbkit.serve._metrics import Histogram, Metrics
+from nbkit.serve._spending import Tally, route_of
 from nbkit.serve._turn import Turn
 
 __all__ = ["figures_of", "note_ticket"]
@@ -38,7 +39,7 @@ def note_ticket(turn: Turn, judgement: Judgement) -> Mapping[str, str]:
 
 
 def figures_of(metrics: Metrics) -> Callable[[Turn, AuditRecord], None]:
-    """Return what times every recorded decision by stage, route and outcome (a `Follower`).
+    """Return what times every recorded decision by stage, route and outcome, and counts what it cost (a `Follower`).
 
     Parameters
     ----------
@@ -50,14 +51,16 @@ def figures_of(metrics: Metrics) -> Callable[[Turn, AuditRecord], None]:
     callable
         A rule's name is no label: rules are many, and a scrape must stay small.
     """
-    known: dict[tuple[str, str, str], Histogram] = {}
+    known: dict[tuple[str, str, str, str, int, str], tuple[Histogram, Tally]] = {}
 
     def follow(turn: Turn, record: AuditRecord) -> None:
-        key = (record.stage, "fallback" if record.fallback else record.route.partition(":")[0], record.decision)
-        histogram = known.get(key)
-        if histogram is None:
-            labels = tuple(zip(("stage", "route", "outcome"), key, strict=True))
-            histogram = known[key] = metrics.histogram("route_seconds", labels=labels)
+        key = (record.stage, record.route, record.fallback, record.decision, record.version, record.cost_usd)
+        found = known.get(key)
+        if found is None:
+            labels = (("stage", record.stage), ("route", route_of(record)), ("outcome", record.decision))
+            found = known[key] = metrics.histogram("route_seconds", labels=labels), metrics.spending.tally(record)
+        histogram, tally = found
         histogram.add(time.perf_counter() - turn.started)
+        tally.times += 1
 
     return follow

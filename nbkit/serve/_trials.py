@@ -254,6 +254,7 @@ class Trials:
         try:
             records = self._judged(batch, shadow)
             self._ledger.post_all([(record, None, False) for record in records], tell=_heard, hurry=False)
+            self._metrics.spending.add(records)
         except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
             fields = {"request_id": batch[0][0].id, "version": shadow.version, "error": type(error).__name__}
             _LOG.error("shadow failed", extra={"fields": fields | {"rows": len(batch)}})

@@ -235,6 +235,16 @@ def test_all_problems_are_reported_at_once(contract_text: str) -> None:
             "budget: {price_usd: 1}\ndecision:",
             "$.budget.price_usd: expected at most per_decision_usd 0.01, got 1",
         ),
+        (
+            "decision:",
+            "budget: {price_usd: 1e-31}\ndecision:",
+            "$.budget.price_usd: expected at most 30 decimals, and at most E+12, got 1E-31",
+        ),
+        (
+            "decision:",
+            "budget: {price_usd: '0E+13'}\ndecision:",
+            "$.budget.price_usd: expected at most 30 decimals, and at most E+12, got 0E+13",
+        ),
         ("decision:", "serve: {fallback: []}\ndecision:", "$.serve.fallback: expected at least one of rules, default"),
         ("decision:", "serve: {fallback: [rules]}\ndecision:", "$.serve.fallback: rules may match nothing; expected"),
         (

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from IPython.core.interactiveshell import InteractiveShell
 
 from nbkit import lifecycle
+from nbkit.audit import Ledger
 from nbkit.errors import RationaleError, UsageError
 from nbkit.magics._magic import _complete, _help_on_question_mark
 
@@ -113,6 +116,22 @@ def test_an_unknown_kind_of_reason_is_refused(
     shell.run_line_magic("reload_ext", "nbkit")
     with pytest.raises(RationaleError, match="treshold"):
         shell.run_cell_magic("nbkit", "rationale treshold", "because")
+
+
+def test_costs_are_added_up_between_two_moments(shell: InteractiveShell, tmp_path: Path) -> None:
+    path = tmp_path / ".nbkit" / "ledger" / "loans.db"
+    path.parent.mkdir(parents=True)
+    noon = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    with Ledger.open(path, key=Ed25519PrivateKey.generate(), now=lambda: noon):
+        pass
+    found = shell.run_line_magic("nbkit", "audit costs loans --since 2026-11-23 --until 2026-11-24")
+    assert (found.answers.cost_usd, found.since, found.until) == (
+        "0",
+        datetime(2026, 11, 23, tzinfo=UTC),
+        datetime(2026, 11, 24, tzinfo=UTC),
+    )
+    with pytest.raises(UsageError, match="--until: expected a day"):
+        shell.run_line_magic("nbkit", "audit costs loans --until soon")
 
 
 def test_completion_offers_verbs_options_stages_and_variables(shell: InteractiveShell) -> None:

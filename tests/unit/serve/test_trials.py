@@ -6,14 +6,16 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from nbkit import lifecycle
-from nbkit.audit import Ledger, read_records, trial_summary
+from nbkit.audit import Ledger, read_records, sum_costs, trial_summary
 from nbkit.contract import RowCheck
 from nbkit.errors import RationaleError
 from nbkit.package import Package
@@ -21,6 +23,7 @@ from nbkit.records import AuditRecord
 from nbkit.serve import Judge, PackageStore, shadow_decision
 from nbkit.serve._active import Active, load_active
 from nbkit.serve._answer import Answer
+from nbkit.serve._batch import Batcher
 from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._service import Service
 from nbkit.serve._shadow import shadow_decisions
@@ -316,6 +319,39 @@ def test_what_the_model_was_asked_costs_what_the_contract_says(
         ("model", "0.015"),
         ("rules:overcommitted", "0"),
     ]
+
+
+def fails(_columns: object) -> list[float]:
+    raise ValueError("no score")
+
+
+def test_metrics_say_exactly_what_was_spent(
+    service: Service, trials: Trials, make_active: MakeActive, lender: Any, tmp_path: Path, path: Path
+) -> None:
+    price = "0.10000000000000000001"
+    contract = lender.make_contract(budget={"per_decision_usd": "1", "price_usd": price})
+    service.active = make_active(lender.make_package(tmp_path / "priced", contract=contract))
+    dearer = lender.trial_contract(budget={"per_decision_usd": "1", "price_usd": "0.25"})
+    trials.serve_shadow(make_active(lender.make_package(tmp_path / "dearer", contract=dearer), stage="shadow"))
+    for _ in range(3):
+        ask(service, lender.GOOD)
+    ask(service, lender.BAD)  # another outcome, the same price
+    ask(service, lender.BAD | {"ratio": 1.0})  # a rule declines before the model is asked
+    shadows_of(path, trials, count=5)
+    trials.serve_shadow(None)
+    service.active = replace(service.active, batcher=Batcher(fails))
+    assert ask(service, lender.BAD).body["fallback"] == "default"
+    lines = [line for line in service.metrics.render(version=1).splitlines() if line.startswith("nbkit_cost_usd_total")]
+    head = 'nbkit_cost_usd_total{model="loans",version='
+    assert lines == [
+        f'{head}"1",stage="production",kind="decision",route="fallback"}} 0',
+        f'{head}"1",stage="production",kind="decision",route="model"}} 0.40000000000000000004',
+        f'{head}"1",stage="production",kind="decision",route="rules"}} 0',
+        f'{head}"2",stage="shadow",kind="shadow",route="model"}} 1.00',
+        f'{head}"2",stage="shadow",kind="shadow",route="rules"}} 0',
+    ]
+    spent = sum((amount for _, amount in service.metrics.spending.amounts()), start=Decimal(0))
+    assert sum_costs([path]).cost_usd == spent == Decimal("1.40000000000000000004")
 
 
 def test_a_referral_names_its_ticket(service: Service, lender: Any, path: Path) -> None:
