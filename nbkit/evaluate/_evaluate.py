@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from nbkit.contract import Contract
 from nbkit.errors import EvaluationError
-from nbkit.evaluate._against import Against, against_champion
 from nbkit.evaluate._behaviour_check import behaviour_results
 from nbkit.evaluate._behaviours import Behaviour
+from nbkit.evaluate._bench import Bench
 from nbkit.evaluate._cases import CaseSet
-from nbkit.evaluate._contenders import Contender, contend
-from nbkit.evaluate._curves import confusion_of, curves_of
-from nbkit.evaluate._decide import Decide, DecideAll, Scored, decisions_of
-from nbkit.evaluate._fair_measures import disparities_of
-from nbkit.evaluate._fairness import fairness_of
+from nbkit.evaluate._contenders import Contender
+from nbkit.evaluate._decide import Decide, DecideAll, Scored
 from nbkit.evaluate._golden import GoldenCase
 from nbkit.evaluate._golden_check import golden_results
-from nbkit.evaluate._judge_cases import case_money, check_cases, judge, pinned
-from nbkit.evaluate._metrics import Judged, Metric, Terms, measure
-from nbkit.evaluate._plugged import plugged_metrics
-from nbkit.evaluate._result import CaseSetFacts, EvaluationResult
-from nbkit.evaluate._search import SliceSearch, search_slices
-from nbkit.evaluate._slices import parts_of, slice_results
+from nbkit.evaluate._judge_cases import check_cases
+from nbkit.evaluate._result import EvaluationResult
 
 Progress = Callable[[float, str], None]
 
@@ -98,131 +91,38 @@ def evaluate_package(
     """
     if champion is not None and champion_version is None:
         raise EvaluationError("champion_version: expected the champion's version, got None")
-    contract, tell, rng = package.contract, progress or _silent, np.random.default_rng(seed)
-    check_cases(cases, contract=contract)
-    terms = Terms.of(contract)
+    tell = progress or _silent
+    check_cases(cases, contract=package.contract)
     tell(0.0, "scoring the cases")
-    money = case_money(cases, contract=contract)
-    judged = judge(package, cases, money=money, decide_all=decide_all)
-    metrics = _figures(judged, contract=contract, rng=rng, step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
+    bench = Bench.of(package, cases=cases, decide_all=decide_all, rng=np.random.default_rng(seed))
+    metrics = bench.metrics(step=lambda share: tell(0.1 + 0.5 * share, "resampling"))
     tell(0.6, "golden cases")
     answers = golden_results(package, golden, decide=decide)
     tell(0.65, "behaviours")
     held = behaviour_results(package, behaviours, cases=cases)
     tell(0.7, "champion")
-    parts = parts_of(cases.frame, columns=contract.evaluate.slices)
-    against = Against(on_slices=(None,) * len(parts))
+    against = bench.alone()
     if champion is not None and champion_version is not None:
-        against = against_champion(
-            judged,
+        against = bench.against(
             champion,
             version=champion_version,
-            cases=cases,
-            contract=contract,
-            parts=parts,
             golden=golden,
             golden_failed=tuple(case.id for case in answers if case.problem),
-            money=money,
-            terms=terms,
-            rng=rng,
             decide=decide_champion,
             decide_all=decide_all_champion,
         )
     tell(0.8, "slices")
-    area = next(metric.value for metric in metrics if metric.name == "auc")
-    slices = slice_results(judged, parts, comparisons=against.on_slices, overall=area, terms=terms, rng=rng)
-    table = contend(
-        judged,
-        contenders,
-        name="this version",
-        digest=package.digest,
-        money=money,
-        confidence=terms.confidence,
-        resamples=terms.resamples,
-        rng=rng,
-    )
-    search = _search(judged, cases, contract=contract, champion=against.theirs)
-    fairness = fairness_of(
-        judged, cases.frame, attributes=contract.protected, limits=contract.fairness, confidence=terms.confidence
-    )
+    result = bench.result(metrics=metrics, golden=answers, against=against, contenders=contenders, seed=seed)
     tell(1.0, "done")
-    return EvaluationResult(
-        model=contract.name,
-        title=contract.title,
-        target=contract.target.meaning,
-        package_digest=package.digest,
-        contract_digest=contract.digest,
-        currency=contract.decision.costs.currency,
-        refer=package.thresholds.refer,
-        decline=package.thresholds.decline,
-        review_capacity=contract.decision.review_capacity,
-        confidence=terms.confidence,
-        seed=seed,
-        case_set=_facts_of(cases, contract=contract),
-        metrics=metrics,
-        confusion=confusion_of(judged.decisions, judged.labels),
-        curves=curves_of(
-            judged.scores,
-            judged.labels,
-            thresholds=package.thresholds,
-            money=money,
-            review_capacity=contract.decision.review_capacity,
-            confidence=terms.confidence,
-        ),
-        slices=slices,
-        golden=answers,
-        champion=against.comparison,
-        impact_ratio_floor=contract.fairness.impact_ratio_floor,
-        fairness=fairness,
-        disparities=disparities_of(judged, cases.frame, contract=contract),
-        search=search,
+    return replace(
+        result,
         decided_by="rules and thresholds" if decide_all else "thresholds",
-        ruled=int((judged.decisions != decisions_of(judged.scores, thresholds=package.thresholds)).sum()),
         alternatives={name: {k: float(v) for k, v in row.items()} for name, row in (alternatives or {}).items()},
         behaviours=held,
         unfrozen=tuple(unfrozen),
-        contenders=table if contenders else (),
         record=record,
     )
 
 
 def _silent(_: float, __: str) -> None:
     """Tell nobody."""
-
-
-def _figures(
-    judged: Judged, *, contract: Contract, rng: np.random.Generator, step: Callable[[float], None]
-) -> tuple[Metric, ...]:
-    """Measure nbkit's figures, and those of plug-ins that the contract names."""
-    terms = Terms.of(contract)
-    metrics = measure(judged, terms=terms, rng=rng, step=step)
-    return metrics + plugged_metrics(
-        judged,
-        names=contract.evaluate.metrics,
-        taken=[metric.name for metric in metrics],
-        confidence=terms.confidence,
-        resamples=terms.resamples,
-        rng=rng,
-    )
-
-
-def _search(judged: Judged, cases: CaseSet, *, contract: Contract, champion: Judged | None) -> SliceSearch | None:
-    return search_slices(
-        judged,
-        cases.frame,
-        columns=[*(column.name for column in contract.inputs), *(column.name for column in contract.protected)],
-        champion=champion,
-        depth=contract.evaluate.search_depth,
-        minimum=contract.evaluate.minimum_slice,
-        confidence=contract.evaluate.confidence,
-    )
-
-
-def _facts_of(cases: CaseSet, *, contract: Contract) -> CaseSetFacts:
-    return CaseSetFacts(
-        reference=cases.reference,
-        digest=cases.digest,
-        pinned=pinned(contract),
-        cases=len(cases),
-        positives=int(cases.labels.sum()),
-    )
