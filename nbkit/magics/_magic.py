@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nbkit.lifecycle import UseCase
 
 _HELP_LINE = re.compile(r"\A(\s*%nbkit\s+[\w-]+)\s*\?+\s*\Z")
+_Verbs = dict[str, Callable[[], object]]
 _STAGES = ("staging", "shadow", "canary", "production")
 
 
@@ -56,19 +57,14 @@ class NbkitMagics(Magics):
         return result
 
     def _call(self, call: Call, cell: str) -> object:
-        given, settings, now = call.arguments, self._settings(), datetime.now(UTC)
-        verbs: dict[str, Callable[[], object]] = {
+        given = call.arguments
+        verbs = {**self._building(given, cell), **self._judging(given), **self._moving(given), **self._asking(given)}
+        return verbs[call.verb]()
+
+    def _building(self, given: argparse.Namespace, cell: str) -> _Verbs:
+        """Lead from rows to a registered version."""
+        return {
             "new": lambda: lifecycle.new(given.name, template=given.template, directory=Path.cwd()),
-            "contract": lambda: (
-                lifecycle.contract_duties(self._use_case().contract)
-                if given.action == "duties"
-                else lifecycle.check_contract(Path.cwd() / "contract.yaml")
-            ),
-            "lda": lambda: self._lda(given),
-            "notice": lambda: lifecycle.notice(
-                given.id, settings=settings, jurisdiction=given.jurisdiction, language=given.language, base=Path.cwd()
-            ),
-            "reasons": lambda: lifecycle.check_reasons("", base=Path.cwd(), settings=settings),
             "leaks": lambda: lifecycle.check_leaks(
                 self._use_case(),
                 self._frame(given.frame),
@@ -77,63 +73,68 @@ class NbkitMagics(Magics):
             "freeze": lambda: lifecycle.freeze(
                 self._use_case(), self._frame(given.frame), share=given.share, seed=given.seed
             ),
+            "cases": lambda: run_cases(self._use_case(), given, frame=self._frame, settings=self._settings()),
+            "case": lambda: self._case(given, cell),
             "package": lambda: self._package(given),
-            "evaluate": lambda: self._evaluate(given),
+            "rationale": lambda: self._rationale(given, cell),
             "explain": lambda: self._explain(given),
             "register": lambda: self._register(given),
-            "gate": lambda: lifecycle.gate(self._target(given), to=given.to, settings=settings, now=now),
-            "approve": lambda: lifecycle.approve(
-                self._target(given), to=given.to, settings=settings, now=now, key=given.key
-            ),
-            "review": lambda: self._review(given),
-            "promote": lambda: lifecycle.promote(
-                self._target(given), to=given.to, settings=settings, now=now, key=given.key
-            ),
-            "rollback": lambda: lifecycle.rollback(
-                given.name, reason=given.reason, settings=settings, now=now, key=given.key
-            ),
-            "waive": lambda: lifecycle.waive(
-                self._target(given),
-                gate_name=given.gate,
-                to=given.to,
-                reason=given.reason,
-                days=given.days,
-                settings=settings,
-                now=now,
-                key=given.key,
-            ),
+            "run": lambda: self._run_notebook(given),
+        }
+
+    def _judging(self, given: argparse.Namespace) -> _Verbs:
+        """Say what a version is worth, and beside what else."""
+        return {
+            "evaluate": lambda: self._evaluate(given),
+            "compare": lambda: self._compare(given),
+            "diff": lambda: self._diff(given),
+            "lda": lambda: self._lda(given),
             "reproduce": lambda: lifecycle.reproduce(
-                self._target(given), base=Path.cwd(), settings=settings, now=now, key=given.key
+                self._target(given), base=Path.cwd(), settings=self._settings(), now=_now(), key=given.key
             ),
             "rehearse": lambda: lifecycle.rehearse(
-                self._target(given), base=Path.cwd(), settings=settings, now=now, key=given.key
-            ),
-            "run": lambda: self._run_notebook(given),
-            "keys": lambda: lifecycle.make_key(
-                given.name, roles=tuple(given.role), owner=given.owner, settings=settings, now=now
-            ),
-            "audit": lambda: self._audit(given),
-            "case": lambda: self._case(given, cell),
-            "compare": lambda: self._compare(given),
-            "diff": lambda: lifecycle.diff(
-                given.left,
-                given.right,
-                settings=settings,
-                now=now,
-                use_case=self._use_case() if given.re_evaluate else None,
-                re_evaluate=given.re_evaluate,
-            ),
-            "cases": lambda: run_cases(self._use_case(), given, frame=self._frame, settings=settings),
-            "rationale": lambda: lifecycle.write_reason(
-                self._use_case(),
-                kind=given.kind,
-                text=cell.strip(),
-                run_id=self._run(),
-                now=now,
-                confirmed=given.confirmed,
+                self._target(given), base=Path.cwd(), settings=self._settings(), now=_now(), key=given.key
             ),
         }
-        return verbs[call.verb]()
+
+    def _moving(self, given: argparse.Namespace) -> _Verbs:
+        """Make keys, and sign with them."""
+        return {
+            "keys": lambda: lifecycle.make_key(
+                given.name, roles=tuple(given.role), owner=given.owner, settings=self._settings(), now=_now()
+            ),
+            "gate": lambda: lifecycle.gate(self._target(given), to=given.to, settings=self._settings(), now=_now()),
+            "review": lambda: self._review(given),
+            "approve": lambda: lifecycle.approve(
+                self._target(given), to=given.to, settings=self._settings(), now=_now(), key=given.key
+            ),
+            "waive": lambda: self._waive(given),
+            "promote": lambda: lifecycle.promote(
+                self._target(given), to=given.to, settings=self._settings(), now=_now(), key=given.key
+            ),
+            "rollback": lambda: lifecycle.rollback(
+                given.name, reason=given.reason, settings=self._settings(), now=_now(), key=given.key
+            ),
+        }
+
+    def _asking(self, given: argparse.Namespace) -> _Verbs:
+        """Say what the contract asks, what was decided, and what is told about it."""
+        return {
+            "contract": lambda: (
+                lifecycle.contract_duties(self._use_case().contract)
+                if given.action == "duties"
+                else lifecycle.check_contract(Path.cwd() / "contract.yaml")
+            ),
+            "notice": lambda: lifecycle.notice(
+                given.id,
+                settings=self._settings(),
+                jurisdiction=given.jurisdiction,
+                language=given.language,
+                base=Path.cwd(),
+            ),
+            "reasons": lambda: lifecycle.check_reasons("", base=Path.cwd(), settings=self._settings()),
+            "audit": lambda: self._audit(given),
+        }
 
     def _settings(self) -> Settings:
         return Settings.from_environment(os.environ, directory=Path.cwd())
@@ -188,7 +189,7 @@ class NbkitMagics(Magics):
             seed=given.seed,
             run_id=self._run(),
             settings=self._settings(),
-            now=datetime.now(UTC),
+            now=_now(),
         )
 
     def _lda(self, given: argparse.Namespace) -> object:
@@ -210,7 +211,7 @@ class NbkitMagics(Magics):
             return lifecycle.evaluate(
                 self._use_case(given.name),
                 settings=self._settings(),
-                now=datetime.now(UTC),
+                now=_now(),
                 run_id=self._run_id,
                 progress=progress,
             )
@@ -220,12 +221,44 @@ class NbkitMagics(Magics):
             return lifecycle.explain(
                 self._use_case(given.name),
                 settings=self._settings(),
-                now=datetime.now(UTC),
+                now=_now(),
                 run_id=self._run_id,
                 sample=given.sample,
                 pdf=not given.no_pdf,
                 progress=progress,
             )
+
+    def _rationale(self, given: argparse.Namespace, cell: str) -> object:
+        return lifecycle.write_reason(
+            self._use_case(),
+            kind=given.kind,
+            text=cell.strip(),
+            run_id=self._run(),
+            now=_now(),
+            confirmed=given.confirmed,
+        )
+
+    def _diff(self, given: argparse.Namespace) -> object:
+        return lifecycle.diff(
+            given.left,
+            given.right,
+            settings=self._settings(),
+            now=_now(),
+            use_case=self._use_case() if given.re_evaluate else None,
+            re_evaluate=given.re_evaluate,
+        )
+
+    def _waive(self, given: argparse.Namespace) -> object:
+        return lifecycle.waive(
+            self._target(given),
+            gate_name=given.gate,
+            to=given.to,
+            reason=given.reason,
+            days=given.days,
+            settings=self._settings(),
+            now=_now(),
+            key=given.key,
+        )
 
     def _audit(self, given: argparse.Namespace) -> object:
         settings = self._settings()
@@ -241,7 +274,7 @@ class NbkitMagics(Magics):
         return lifecycle.compare(
             self._use_case(given.name),
             settings=self._settings(),
-            now=datetime.now(UTC),
+            now=_now(),
             run_id=self._run_id,
             versions=given.version,
             vendors=lifecycle.vendors_of(given.vendor, falling=given.falling),
@@ -254,7 +287,7 @@ class NbkitMagics(Magics):
         result = lifecycle.register(
             self._use_case(given.name),
             settings=self._settings(),
-            now=datetime.now(UTC),
+            now=_now(),
             run_id=self._run_id,
             key=given.key,
         )
@@ -284,6 +317,10 @@ class NbkitMagics(Magics):
 
     def _case(self, given: argparse.Namespace, cell: str) -> object:
         return lifecycle.write_golden_case(self._use_case(), case_id=given.id, why=given.why, body=cell)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbkit import lifecycle
 from nbkit.audit import Ledger
 from nbkit.errors import RationaleError, UsageError
-from nbkit.magics._magic import _complete, _help_on_question_mark
+from nbkit.magics._magic import NbkitMagics, _complete, _help_on_question_mark
+from nbkit.magics._parse import VERBS
 
 
 @pytest.fixture
@@ -116,6 +118,12 @@ def test_an_unknown_kind_of_reason_is_refused(
     shell.run_line_magic("reload_ext", "nbkit")
     with pytest.raises(RationaleError, match="treshold"):
         shell.run_cell_magic("nbkit", "rationale treshold", "because")
+
+
+def test_every_verb_that_is_parsed_can_be_called_and_no_other(shell: InteractiveShell) -> None:
+    magics, given = NbkitMagics(shell), Namespace()
+    groups = (magics._building(given, ""), magics._judging(given), magics._moving(given), magics._asking(given))
+    assert sorted(verb for group in groups for verb in group) == sorted(VERBS)
 
 
 def test_costs_are_added_up_between_two_moments(shell: InteractiveShell, tmp_path: Path) -> None:
