@@ -12,7 +12,7 @@ from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, RefusedError
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._evidence import signing_key, statement_about, submission_of, trusted
-from nbkit.lifecycle._gate import GateTable, gate
+from nbkit.lifecycle._gate import GateTable, judge_gates
 from nbkit.lifecycle._move import may_still_move, next_epoch
 from nbkit.lifecycle._view import Result, View
 from nbkit.package import Package
@@ -76,7 +76,7 @@ def approve(target: str, *, to: str, settings: Settings, now: datetime, key: str
     EvidenceError
         The key is not trusted as an approver's.
     """
-    table = gate(target, to=to, settings=settings, now=now)
+    table = judge_gates(target, to=to, settings=settings, now=now)
     require_gates(table)
     name, version, stage = table.name, table.version, Stage(table.stage)
     package = table.package or fetch(name, version=version, settings=settings)

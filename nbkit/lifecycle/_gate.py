@@ -104,24 +104,8 @@ def parse_stage(stage: str, *, package: Package) -> Stage:
     return Stage(stage)
 
 
-def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTable:
-    """Show every gate between a version and a stage, and what to do about each that does not pass.
-
-    Parameters
-    ----------
-    target : str
-        ``NAME@VERSION``, or ``NAME`` for the candidate.
-    to : str
-        The stage.
-    settings : Settings
-        Where MLflow, keys and trust file are.
-    now : datetime
-        Aware.
-
-    Returns
-    -------
-    GateTable
-        Never raises for a gate that fails.
+def judge_gates(target: str, *, to: str, settings: Settings, now: datetime) -> GateTable:
+    """Judge every gate between a version and a stage, without touching the version's page (see `gate`).
 
     Raises
     ------
@@ -132,21 +116,14 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
     try:
         package = fetch(name, version=version, settings=settings)
     except TamperedPackageError as error:
-        failed = GateResult(
-            gate="scan",
-            verdict=Verdict.FAIL,
-            reason=str(error),
-            next_step=f"register it again: nbkit run {name}",
-        )
+        failed = _failed("scan", error, next_step=f"register it again: nbkit run {name}")
         return GateTable(name=name, version=version, stage=to, results=(failed,), package_digest="", run_id="")
     stage = parse_stage(to, package=package)
     production = verified_champion(name, settings=settings, now=now, fetched={version: package})
     try:
         submission = submission_of(name, version=version, package=package, settings=settings, now=now)
     except EvidenceError as error:
-        failed = GateResult(
-            gate="submission", verdict=Verdict.FAIL, reason=str(error), next_step=f"nbkit register {name}"
-        )
+        failed = _failed("submission", error, next_step=f"nbkit register {name}")
         return GateTable(
             name=name, version=version, stage=stage, results=(failed,), package_digest=package.digest, run_id="",
             package=package, production=production,
@@ -155,14 +132,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
     facts = collect_facts(submission, package, stage=stage, champion=champion, settings=settings, now=now)
     results = [*run_gates(package.contract.gates[stage], facts=facts)]
     results += standing_gates(
-        name,
-        version=version,
-        stage=stage,
-        package=package,
-        facts=facts,
-        champion=champion,
-        settings=settings,
-        now=now,
+        name, version=version, stage=stage, package=package, facts=facts, champion=champion, settings=settings, now=now
     )
     judged, waivers = with_waivers(results, submission=submission, stage=stage, settings=settings, now=now)
     judged += refusal_gates(name, version=version, stage=stage, package=package, settings=settings, now=now)
@@ -180,6 +150,10 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
         package=package,
         production=production,
     )
+
+
+def _failed(gate: str, error: Exception, *, next_step: str) -> GateResult:
+    return GateResult(gate=gate, verdict=Verdict.FAIL, reason=str(error), next_step=next_step)
 
 
 def known_targets(settings: Settings) -> list[str]:

@@ -9,7 +9,7 @@ from nbkit.errors import EvidenceError, RefusedError
 from nbkit.lifecycle._approve import approvers_of, being_approved, require_gates
 from nbkit.lifecycle._champion import Verified, fetch
 from nbkit.lifecycle._evidence import signing_key
-from nbkit.lifecycle._gate import gate, resolve
+from nbkit.lifecycle._gate import judge_gates, resolve
 from nbkit.lifecycle._move import Promoted, label, move, unfinished
 from nbkit.registry import Registry, Statement, TrustStore, verify_evidence
 from nbkit.settings import Settings
@@ -31,7 +31,7 @@ def promote(target: str, *, to: str, settings: Settings, now: datetime, key: str
         begun = unfinished(name, version=version, stage=Stage(to), settings=settings, now=now)
         if begun is not None:
             return _finish(begun, settings=settings)
-    table = gate(f"{name}@{version}", to=to, settings=settings, now=now)
+    table = judge_gates(f"{name}@{version}", to=to, settings=settings, now=now)
     require_gates(table)
     stage = Stage(table.stage)
     package = table.package or fetch(name, version=version, settings=settings)

@@ -9,7 +9,7 @@ from nbkit.contract import Stage
 from nbkit.errors import EvidenceError, NbkitError, NotInRegistryError, UsageError
 from nbkit.lifecycle._champion import fetch
 from nbkit.lifecycle._diff import diff
-from nbkit.lifecycle._gate import GateTable, gate, resolve
+from nbkit.lifecycle._gate import GateTable, judge_gates, resolve
 from nbkit.lifecycle._pages import page_links
 from nbkit.lifecycle._refusals import remarks
 from nbkit.lifecycle._refuse import refuse, remark, withdraw
@@ -152,7 +152,7 @@ def review(target: str, *, to: str = "", settings: Settings, now: datetime) -> R
     registry = Registry(settings)
     package = fetch(name, version=version, settings=settings)
     stage = to or _next_stage(registry, name, version, path=[str(step) for step in package.contract.rollout.path])
-    table = gate(f"{name}@{version}", to=stage, settings=settings, now=now)
+    table = judge_gates(f"{name}@{version}", to=stage, settings=settings, now=now)
     found = table.production
     champion = found.version if found is not None and found.version != version else None
     changed, why = None, "nothing is in production yet" if champion is None else ""

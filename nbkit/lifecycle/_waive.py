@@ -91,7 +91,7 @@ def waive(
     EvidenceError
         The key is not trusted as an approver's.
     """
-    from nbkit.lifecycle._gate import gate
+    from nbkit.lifecycle._gate import judge_gates
 
     if not reason.strip():
         raise UsageError("waive: a waiver needs a reason", next_step=f'nbkit waive {target} --reason "..."')
@@ -99,7 +99,7 @@ def waive(
         raise UsageError(f"waive: expected 1 to {LONGEST_WAIVER_DAYS} days, got {days}")
     signer = signing_key(settings, key=key)
     owner = trusted(signer.key_id, role=Role.APPROVER, settings=settings, now=now).owner
-    table = gate(target, to=to, settings=settings, now=now)
+    table = judge_gates(target, to=to, settings=settings, now=now)
     result = next((each for each in table.results if each.gate == gate_name and not each.passed), None)
     if result is None:
         open_gates = ", ".join(each.gate for each in table.results if not each.passed) or "none"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from nbkit.contract import Stage
-from nbkit.lifecycle import _approve, _gate, _promote, _rollback
+from nbkit.lifecycle import _approve, _promote, _rollback
 from nbkit.lifecycle._approve import Approved
-from nbkit.lifecycle._gate import GateTable
+from nbkit.lifecycle._gate import GateTable, judge_gates
 from nbkit.lifecycle._move import Promoted
 from nbkit.lifecycle._version_page import show_approval, show_archived, show_gates, show_move
 from nbkit.registry import Registry
@@ -40,7 +40,7 @@ def gate(target: str, *, to: str, settings: Settings, now: datetime) -> GateTabl
     UsageError, NotInRegistryError
         There is no such version or stage.
     """
-    table = _gate.gate(target, to=to, settings=settings, now=now)
+    table = judge_gates(target, to=to, settings=settings, now=now)
     _show_table(table, settings)
     return table
 
