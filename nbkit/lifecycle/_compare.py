@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import rfc8785
 
+from nbkit.contract import Contract
 from nbkit.errors import UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._champion import fetch, verified_champion
@@ -29,7 +30,10 @@ from nbkit.serve import Rules
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
-    from nbkit.evaluate import CaseSet, Contender, ContenderResult, Estimate
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nbkit.evaluate import CaseSet, Contender, ContenderResult, Estimate, Judged
     from nbkit.package import Package
 
 
@@ -138,9 +142,7 @@ def compare(
     CaseSetError, EvaluationError, RegistryError
         The cases, a score or a model cannot be used.
     """
-    import numpy as np
-
-    from nbkit.evaluate import at_equal_rates, case_money, contend, judge_cases, load_cases
+    from nbkit.evaluate import judge_cases, load_cases
 
     if model_uris and not run_code:
         raise UsageError(
@@ -159,21 +161,7 @@ def compare(
         found.append(vendor_contender(name, vendor, cases=cases, entity=contract.entity, like=judged.decisions))
     for name, thing in (objects or {}).items():
         found.append(object_contender(name, thing, cases=cases, like=judged.decisions))
-    for uri in model_uris:
-        from nbkit.registry import score_model_uri
-
-        scores = score_model_uri(uri, cases.rows, settings=settings)
-        found.append(at_equal_rates(uri, scores, like=judged.decisions, kind="mlflow"))
-    table = contend(
-        judged,
-        found,
-        name="this version",
-        digest=candidate.digest,
-        money=case_money(cases, contract=contract),
-        confidence=contract.evaluate.confidence,
-        resamples=contract.evaluate.resamples,
-        rng=np.random.default_rng(seed),
-    )
+    found += _loaded(model_uris, cases, like=judged.decisions, settings=settings)
     result = Compared(
         name=contract.name,
         run_id=build.run_id,
@@ -181,7 +169,7 @@ def compare(
         cases=len(cases),
         currency=contract.decision.costs.currency,
         review_capacity=contract.decision.review_capacity,
-        contenders=table,
+        contenders=_contend(judged, found, digest=candidate.digest, cases=cases, contract=contract, seed=seed),
     )
     path = build.directory / "comparison.json"
     write_atomically(path, content=rfc8785.dumps(plain(result.as_json())))
@@ -202,3 +190,35 @@ def _registered(
         other = fetch(name, version=version, settings=settings)
         found.append(version_contender(version, other, cases=cases))
     return found
+
+
+def _loaded(
+    model_uris: Sequence[str], cases: CaseSet, *, like: NDArray[np.int64], settings: Settings
+) -> list[Contender]:
+    """Return MLflow models, each deciding at the rates of ``like``; this runs code out of their files."""
+    from nbkit.evaluate import at_equal_rates
+    from nbkit.registry import score_model_uri
+
+    return [
+        at_equal_rates(uri, score_model_uri(uri, cases.rows, settings=settings), like=like, kind="mlflow")
+        for uri in model_uris
+    ]
+
+
+def _contend(
+    judged: Judged, contenders: Sequence[Contender], *, digest: str, cases: CaseSet, contract: Contract, seed: int
+) -> tuple[ContenderResult, ...]:
+    import numpy as np
+
+    from nbkit.evaluate import case_money, contend
+
+    return contend(
+        judged,
+        contenders,
+        name="this version",
+        digest=digest,
+        money=case_money(cases, contract=contract),
+        confidence=contract.evaluate.confidence,
+        resamples=contract.evaluate.resamples,
+        rng=np.random.default_rng(seed),
+    )

@@ -134,20 +134,11 @@ def demo(
     home = settings.home.with_name(f"{settings.home.name}-demo")
     # Its decisions are made up: they go into a ledger of its own, never into the one that others share.
     settings = dataclasses.replace(settings, home=home, identity="submitter", ledger="")
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(title: str) -> Iterator[None]:
-        report(f"{title} ...")
-        started = time.perf_counter()
-        yield
-        seconds[title] = time.perf_counter() - started
-
+    steps = _Steps(report)
+    step = steps.step
     with step("new use case and keys"):
         new(_NAME, template="credit", directory=directory)
-        for key, roles in _KEYS.items():
-            if not (settings.keys / f"{key}.pem").exists():
-                make_key(key, roles=roles, settings=settings, now=_now())
+        _make_keys(settings)
     use_case = open_use_case(_NAME, base=directory)
     with step("run: train, package, evaluate, explain, register"):
         ran = run(use_case, settings=settings, progress=progress)
@@ -172,7 +163,7 @@ def demo(
         decisions=decisions,
         replay=replay,
         gates=gates,
-        seconds=seconds,
+        seconds=steps.seconds,
         ledger=ledger.view().headline,
         self_approval=refusal,
         run_link=ran.run_link,
@@ -183,6 +174,27 @@ def demo(
             "    (the MLflow UI; telemetry and job execution off)"
         ),
     )
+
+
+class _Steps:
+    """Says what is done, and keeps how long each step took."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        self._report(f"{title} ...")
+        started = time.perf_counter()
+        yield
+        self.seconds[title] = time.perf_counter() - started
+
+
+def _make_keys(settings: Settings) -> None:
+    for key, roles in _KEYS.items():
+        if not (settings.keys / f"{key}.pem").exists():
+            make_key(key, roles=roles, settings=settings, now=_now())
 
 
 def _now() -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from nbkit.registry import Registry
 from nbkit.settings import Settings
 
 if TYPE_CHECKING:
+    from nbkit.package import Package
     from nbkit.rationale import Explanation, Rationale
 
 # Of the work, explaining is this share; the rest is writing and printing.
@@ -112,16 +114,13 @@ def explain(
         No explanation agrees with the model.
     """
     from nbkit.evaluate import load_cases
-    from nbkit.rationale import explain_package, known_facts, write_rationale
+    from nbkit.rationale import explain_package
 
     report = progress or no_progress
     contract = use_case.contract
     build = use_case.build(run_id) if run_id else use_case.latest_build()
     candidate = packaged(build, contract.name)
-    evaluation = build.read_json("evaluation.json")
-    if not evaluation:
-        raise UsageError(f"{contract.name}: not evaluated yet", next_step=f"nbkit evaluate {contract.name}")
-    evaluation = with_search(evaluation, build)
+    evaluation = _evaluation(build, contract.name)
     cases = load_cases(use_case.directory, contract=contract)
     explanation = explain_package(
         candidate,
@@ -131,19 +130,9 @@ def explain(
         progress=lambda share, message: report(_EXPLAINING * share, message),
     )
     report(_EXPLAINING, "writing the document")
-    reasons, alternatives = recall(use_case, build), build.read_json("alternatives.json")
     registry = Registry(settings)
-    written = write_rationale(
-        candidate,
-        evaluation=evaluation,
-        explanation=explanation,
-        reasons=reasons,
-        alternatives=alternatives,
-        links={"run": registry.run_link(build.run_id)},
-        now=now,
-    )
-    facts = known_facts(candidate, evaluation=evaluation, alternatives=alternatives)
-    remember(use_case, build, reasons=reasons, facts=facts)
+    links = {"run": registry.run_link(build.run_id)}
+    written = _write(use_case, build, candidate, evaluation=evaluation, explanation=explanation, links=links, now=now)
     document = build.directory / "rationale.html"
     printed = _file(written, document=document, build=build, registry=registry, pdf=pdf, report=report)
     report(1.0, "written")
@@ -162,6 +151,48 @@ def explain(
         pdf=printed,
         rationale=written,
     )
+
+
+def _evaluation(build: Build, name: str) -> Mapping[str, object]:
+    """Return what the evaluation said, and what the search for alternatives did.
+
+    Raises
+    ------
+    UsageError
+        It has not been evaluated.
+    """
+    evaluation = build.read_json("evaluation.json")
+    if not evaluation:
+        raise UsageError(f"{name}: not evaluated yet", next_step=f"nbkit evaluate {name}")
+    return with_search(evaluation, build)
+
+
+def _write(
+    use_case: UseCase,
+    build: Build,
+    package: Package,
+    *,
+    evaluation: Mapping[str, object],
+    explanation: Explanation,
+    links: Mapping[str, str],
+    now: datetime,
+) -> Rationale:
+    """Write the document with the reasons of the build, and remember the figures that they cite."""
+    from nbkit.rationale import known_facts, write_rationale
+
+    reasons, alternatives = recall(use_case, build), build.read_json("alternatives.json")
+    written = write_rationale(
+        package,
+        evaluation=evaluation,
+        explanation=explanation,
+        reasons=reasons,
+        alternatives=alternatives,
+        links=links,
+        now=now,
+    )
+    facts = known_facts(package, evaluation=evaluation, alternatives=alternatives)
+    remember(use_case, build, reasons=reasons, facts=facts)
+    return written
 
 
 def _file(written: Rationale, *, document: Path, build: Build, registry: Registry, pdf: bool, report: Progress) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,11 +13,12 @@ from nbkit.errors import CaseSetError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._champion import verified_champion
 from nbkit.lifecycle._contenders import without_the_model
-from nbkit.lifecycle._decisions import service_decisions
+from nbkit.lifecycle._decisions import DecideAll, service_decisions
 from nbkit.lifecycle._outputs import keep_evaluation
 from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Progress, Result, Table, View, no_progress, number
 from nbkit.package import Package, load_package
+from nbkit.records import Decision
 from nbkit.registry import Registry
 from nbkit.serve import Rules, decide
 from nbkit.settings import Settings
@@ -122,10 +123,8 @@ def evaluate(
     cases = load_cases(use_case.directory, contract=contract)
     expected = load_expectations(use_case.directory, contract=contract, cases=cases)
     champion = verified_champion(contract.name, settings=settings, now=now)
-    # Cases are decided as the service decides them: with rules, and with reasons.
-    rules = Rules.from_package(candidate)
-    decide_all = service_decisions(candidate, rules=rules)
-    theirs = Rules.from_package(champion.package) if champion else Rules()
+    decide_one, decide_all = _as_served(candidate)
+    theirs = _as_served(champion.package) if champion else (None, None)
     record = judge_cases(candidate, cases=cases, decide_all=decide_all) if len(cases) <= MOST_RECORDED else None
     result = evaluate_package(
         candidate,
@@ -137,10 +136,10 @@ def evaluate(
         record=record.digest if record else "",
         champion=champion.package if champion else None,
         champion_version=champion.version if champion else None,
-        decide=lambda row: decide(candidate, row, rules=rules),
+        decide=decide_one,
         decide_all=decide_all,
-        decide_champion=(lambda row: decide(champion.package, row, rules=theirs)) if champion else None,
-        decide_all_champion=service_decisions(champion.package, rules=theirs) if champion else None,
+        decide_champion=theirs[0],
+        decide_all_champion=theirs[1],
         progress=progress or no_progress,
     )
     report = keep_evaluation(result, record, build=build, registry=Registry(settings))
@@ -155,6 +154,12 @@ def evaluate(
         report=report,
         result=result,
     )
+
+
+def _as_served(package: Package) -> tuple[Callable[[Mapping[str, float | str | None]], Decision], DecideAll]:
+    """Return what decides one row, and many, as the service does: with rules, and with reasons."""
+    rules = Rules.from_package(package)
+    return (lambda row: decide(package, row, rules=rules)), service_decisions(package, rules=rules)
 
 
 def packaged(build: Build, name: str) -> Package:

@@ -14,7 +14,14 @@ from nbkit.lifecycle._usecase import Build
 from nbkit.registry import Registry
 
 if TYPE_CHECKING:
-    from nbkit.evaluate import CaseRecord, Estimate, EvaluationResult
+    from nbkit.evaluate import (
+        BehaviourResult,
+        CaseRecord,
+        ContenderResult,
+        Estimate,
+        EvaluationResult,
+        SliceResult,
+    )
 
 RECORD_FOLDER = "judged"
 
@@ -50,61 +57,54 @@ def keep_evaluation(result: EvaluationResult, record: CaseRecord | None, *, buil
 
 def tables_of(result: EvaluationResult) -> Mapping[str, Mapping[str, Sequence[object]]]:
     """Return what MLflow shows as tables: slices, flips, behaviours and the comparison; empty ones are left out."""
+    flips = result.champion.flips if result.champion else ()
     found = {
-        "slices": _columns(
-            [
-                {
-                    "slice": one.column,
-                    "value": one.level,
-                    "cases": one.n,
-                    "positive": one.positives,
-                    **_spread("auc", one.auc),
-                    **_spread("cost", one.cost),
-                    "declined": one.decline_rate,
-                    "note": one.note,
-                }
-                for one in result.slices
-            ]
-        ),
-        "flips": _columns(
-            [
-                {field.name: getattr(flip, field.name) for field in fields(flip)}
-                for flip in (result.champion.flips if result.champion else ())
-            ]
-        ),
-        "behaviours": _columns(
-            [
-                {
-                    "behaviour": one.id,
-                    "expected": one.expected,
-                    "tried": one.tried,
-                    "skipped": one.skipped,
-                    "broken": one.broken,
-                    "worst": one.worst,
-                    "problem": one.problem,
-                }
-                for one in result.behaviours
-            ]
-        ),
-        "comparison": _columns(
-            [
-                {
-                    "name": one.name,
-                    "kind": one.kind,
-                    **_spread("auc", one.auc),
-                    **_spread("cost", one.cost),
-                    **_spread("cost_difference", one.cost_difference),
-                    "approved": one.approved.value,
-                    "referred": one.referred.value,
-                    "declined": one.declined.value,
-                    "wrong": one.wrong,
-                    "note": one.note,
-                }
-                for one in result.contenders
-            ]
-        ),
+        "slices": _columns([_slice_row(one) for one in result.slices]),
+        "flips": _columns([{field.name: getattr(flip, field.name) for field in fields(flip)} for flip in flips]),
+        "behaviours": _columns([_behaviour_row(one) for one in result.behaviours]),
+        "comparison": _columns([_contender_row(one) for one in result.contenders]),
     }
     return {name: columns for name, columns in found.items() if columns}
+
+
+def _slice_row(one: SliceResult) -> Mapping[str, object]:
+    return {
+        "slice": one.column,
+        "value": one.level,
+        "cases": one.n,
+        "positive": one.positives,
+        **_spread("auc", one.auc),
+        **_spread("cost", one.cost),
+        "declined": one.decline_rate,
+        "note": one.note,
+    }
+
+
+def _behaviour_row(one: BehaviourResult) -> Mapping[str, object]:
+    return {
+        "behaviour": one.id,
+        "expected": one.expected,
+        "tried": one.tried,
+        "skipped": one.skipped,
+        "broken": one.broken,
+        "worst": one.worst,
+        "problem": one.problem,
+    }
+
+
+def _contender_row(one: ContenderResult) -> Mapping[str, object]:
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        **_spread("auc", one.auc),
+        **_spread("cost", one.cost),
+        **_spread("cost_difference", one.cost_difference),
+        "approved": one.approved.value,
+        "referred": one.referred.value,
+        "declined": one.declined.value,
+        "wrong": one.wrong,
+        "note": one.note,
+    }
 
 
 def _columns(rows: Sequence[Mapping[str, object]]) -> Mapping[str, Sequence[object]]:

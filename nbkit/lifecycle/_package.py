@@ -15,7 +15,7 @@ from nbkit.contract import RowCheck, Thresholds
 from nbkit.errors import ContractViolationError, RuleError, UsageError
 from nbkit.files import write_atomically
 from nbkit.lifecycle._rules import check_rules_of
-from nbkit.lifecycle._usecase import UseCase
+from nbkit.lifecycle._usecase import Build, UseCase
 from nbkit.lifecycle._view import Result, View, number
 from nbkit.package import Package
 from nbkit.registry import Registry
@@ -156,14 +156,7 @@ def package(
     _check_rules(use_case)
     thresholds, facts = _thresholds(use_case, model, validation)
     build = use_case.build(run_id)
-    shutil.rmtree(build.package, ignore_errors=True)
-    for stale in (build.evaluation, build.rationale, build.directory / "lda.json"):
-        stale.unlink(missing_ok=True)
-    sources = {
-        "notebook.ipynb": use_case.notebook,
-        "rules.json": use_case.directory / contract.serve.rules,
-        "reasons.yaml": use_case.directory / "reasons.yaml",
-    }
+    _clear(build)
     written = write_package(
         build.package,
         model=model,
@@ -171,7 +164,7 @@ def package(
         training=training,
         thresholds=thresholds,
         threshold_facts=facts,
-        sources={name: path for name, path in sources.items() if path.is_file()},
+        sources=_sources(use_case),
         parameters=dict(parameters or {}),
         seeds={"training": seed},
         git_commit=git_commit(use_case.directory),
@@ -179,11 +172,15 @@ def package(
         parity_frame=_case_rows(use_case),
     )
     write_atomically(build.directory / "alternatives.json", content=json.dumps(alternatives or {}).encode())
+    Registry(settings).set_run_tags(run_id, {"nbkit.package": written.digest})
+    return _told(written, run_id=run_id, thresholds=thresholds, chosen=str(facts["method"]), directory=build.package)
+
+
+def _told(written: Package, *, run_id: str, thresholds: Thresholds, chosen: str, directory: Path) -> Packaged:
     manifest = written.manifest
     parity = manifest.get("parity")
-    Registry(settings).set_run_tags(run_id, {"nbkit.package": written.digest})
     return Packaged(
-        name=contract.name,
+        name=written.contract.name,
         run_id=run_id,
         digest=written.digest,
         compiled=written.compiled,
@@ -191,10 +188,27 @@ def package(
         parity=parity if isinstance(parity, dict) else {},
         not_compiled_because=str(manifest.get("not_compiled_because") or ""),
         thresholds={"refer": thresholds.refer, "decline": thresholds.decline},
-        thresholds_chosen=str(facts["method"]),
-        directory=build.package,
+        thresholds_chosen=chosen,
+        directory=directory,
         package=written,
     )
+
+
+def _clear(build: Build) -> None:
+    """Remove an earlier package of the run, and what was said about it."""
+    shutil.rmtree(build.package, ignore_errors=True)
+    for stale in (build.evaluation, build.rationale, build.directory / "lda.json"):
+        stale.unlink(missing_ok=True)
+
+
+def _sources(use_case: UseCase) -> dict[str, Path]:
+    """Return the files of the use case that travel with the model."""
+    found = {
+        "notebook.ipynb": use_case.notebook,
+        "rules.json": use_case.directory / use_case.contract.serve.rules,
+        "reasons.yaml": use_case.directory / "reasons.yaml",
+    }
+    return {name: path for name, path in found.items() if path.is_file()}
 
 
 def _check_rules(use_case: UseCase) -> None:

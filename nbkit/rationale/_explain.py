@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nbkit.contract import Input
+from nbkit.contract import Contract, Input
 from nbkit.errors import RationaleError
 from nbkit.package import Package
 from nbkit.rationale._explainers import Explained, choose_explainer
@@ -81,21 +81,16 @@ def explain_package(
     if not len(frame):
         raise RationaleError("explain: expected rows, got none", next_step="nbkit freeze")
     rng = np.random.default_rng(seed)
-    most = sample if package.compiled else min(sample, _MOST_PERMUTED_ROWS)
-    chosen = np.sort(rng.choice(len(frame), size=min(most, len(frame)), replace=False))
-    rows = frame.iloc[chosen].reset_index(drop=True)
+    rows = _drawn(frame, most=sample if package.compiled else min(sample, _MOST_PERMUTED_ROWS), rng=rng)
     model = FittedModel.of(package)
     report(0.02, "trying ways to explain")
     explainer = choose_explainer(package, frame[names], model=model, seed=seed)
     report(0.1, f"explaining {len(rows)} rows, each checked against the model")
     explained = explainer.explain(rows[names])
-    sizes = np.abs(explained.by_input).mean(axis=0)
-    order = sorted(range(len(names)), key=lambda place: (-sizes[place], place))
-    importance = {names[place]: float(sizes[place]) for place in order}
+    importance = _importance(explained, names=names)
     report(0.4, "looking for inputs that act together")
     groups = correlated(frame[names], inputs=contract.inputs, threshold=contract.explain.group_correlation)
     pairs = strongest_interactions(package, rows[names], model=model, importance=importance, seed=seed)
-    slices = contract.evaluate.slices if contract.explain.slices is None else contract.explain.slices
     report(0.6, "certifying that top reasons are stable")
     certificate = certify(package, frame, explainer=explainer, groups=groups, rng=rng) if stability else None
     report(1.0, "explained")
@@ -105,10 +100,12 @@ def explain_package(
         rows=len(rows),
         seed=seed,
         trend=_trends(contract.inputs, rows, by_input=explained.by_input),
-        dependence=_dependence(contract.inputs, rows, by_input=explained.by_input, order=order),
+        dependence=_dependence(
+            contract.inputs, rows, by_input=explained.by_input, order=[names.index(name) for name in importance]
+        ),
         groups={"+".join(group): _together(explained, names=names, group=group) for group in groups},
         interactions=pairs,
-        slices=explain_slices(rows, explained.by_input, names=names, columns=slices),
+        slices=explain_slices(rows, explained.by_input, names=names, columns=_slices(contract)),
         stability=certificate,
         method=explainer.chosen.method,
         scale=explainer.model.scale,
@@ -121,6 +118,22 @@ def explain_package(
         background_digest=explainer.chosen.background_digest,
         trials=explainer.trials,
     )
+
+
+def _drawn(frame: pd.DataFrame, *, most: int, rng: np.random.Generator) -> pd.DataFrame:
+    chosen = np.sort(rng.choice(len(frame), size=min(most, len(frame)), replace=False))
+    return frame.iloc[chosen].reset_index(drop=True)
+
+
+def _importance(explained: Explained, *, names: Sequence[str]) -> dict[str, float]:
+    """Return how much each input moves the score on the average, the strongest first."""
+    sizes = np.abs(explained.by_input).mean(axis=0)
+    order = sorted(range(len(names)), key=lambda place: (-sizes[place], place))
+    return {names[place]: float(sizes[place]) for place in order}
+
+
+def _slices(contract: Contract) -> tuple[str, ...]:
+    return contract.evaluate.slices if contract.explain.slices is None else contract.explain.slices
 
 
 def _together(explained: Explained, *, names: Sequence[str], group: Sequence[str]) -> float:
