@@ -16,8 +16,6 @@ from nbkit.errors import ContractError
 
 __all__ = ["Duty", "DutyProfile", "duties_of", "load_duties", "unmet"]
 
-DUTIES_FORMAT = 1
-
 _FOLDER = Path(__file__).parent / "duties"
 _MONTHS = 12
 
@@ -99,6 +97,7 @@ class _Entry(_Strict):
 
 
 class _File(_Strict):
+    # To raise it: read both layouts, and keep a file of the old one beside the tests.
     format: Literal[1]
     jurisdiction: str
     title: str

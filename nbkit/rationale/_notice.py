@@ -17,10 +17,10 @@ from nbkit.errors import RationaleError
 from nbkit.package import ReasonBook, ReasonText
 from nbkit.records import AuditRecord
 
-__all__ = ["NOTICE_FORMAT", "AdverseNotice", "notice_of"]
+__all__ = ["AdverseNotice", "notice_of"]
 
-# Of the texts in notices/. To raise it: read both layouts below.
-NOTICE_FORMAT = 1
+# Of the texts in notices/. To raise it: read both layouts in `_words`.
+_FORMAT = 1
 
 _FOLDER = Path(__file__).parent / "notices"
 _TEXT_TAG = "reason."
@@ -140,7 +140,10 @@ def _words(jurisdiction: str, language: str, *, contract: Contract) -> Mapping[s
         stems = sorted(known.stem.split(".") for known in _FOLDER.glob("*.yaml"))
         there = ", ".join(f"{code.upper()}/{spoken}" for code, spoken in stems)
         raise RationaleError(f"no notice text for {jurisdiction} in {language!r}; there are {there}")
-    words: dict[str, str] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if document.get("format") != _FORMAT:
+        raise RationaleError(f"{path.name}: expected format {_FORMAT}, got {document.get('format')!r}")
+    words: dict[str, str] = document
     return words
 
 

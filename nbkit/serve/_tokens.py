@@ -124,16 +124,7 @@ class TokenVerifier:
         """
         try:
             found = jwt.PyJWKSet.from_json(self._read().decode())
-        # An issuer may answer anything: what is no set of keys, and what is not even HTTP.
-        except (
-            OSError,
-            http.client.HTTPException,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            jwt.PyJWTError,
-        ) as error:
+        except _UNREADABLE as error:
             told = f"{type(error).__name__}: {error}"
             if not self._keys:
                 raise AccessError(f"{self._issuer.jwks}: the issuer's keys cannot be read: {told}") from error

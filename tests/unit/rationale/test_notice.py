@@ -8,7 +8,7 @@ import pytest
 from nbkit.contract import Notice, parse_contract
 from nbkit.errors import RationaleError
 from nbkit.package import ReasonBook
-from nbkit.rationale import notice_of
+from nbkit.rationale import _notice, notice_of
 from nbkit.records import AuditRecord
 
 RECEIVED = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
@@ -218,3 +218,10 @@ def test_only_an_answered_decline_with_reasons_gets_a_notice(render, changes, wh
 def test_a_notice_that_nobody_wrote_is_refused(render, options, why):
     with pytest.raises(RationaleError, match=why.replace("(", r"\(")):
         render(**options)
+
+
+def test_texts_of_another_format_are_refused(render, tmp_path, monkeypatch):
+    (tmp_path / "us.en.yaml").write_text("format: 2\ntitle: Notice\n")
+    monkeypatch.setattr(_notice, "_FOLDER", tmp_path)
+    with pytest.raises(RationaleError, match=r"^us\.en\.yaml: expected format 1, got 2$"):
+        render()
