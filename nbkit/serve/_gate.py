@@ -56,30 +56,28 @@ class Gate:
     204.8
     """
 
-    __slots__ = ("_clock", "_metrics", "_shrunk_at", "_target", "inside", "limit")
+    __slots__ = ("_clock", "_shrunk_at", "_target", "inside", "limit", "turn_away")
 
     def __init__(
         self, *, target: Callable[[], float], metrics: Metrics, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self._target = target
-        self._metrics = metrics
+        # Counts one who does not come in.
+        self.turn_away = metrics.counter("shed", label="queue", value="connections")
         self._clock = clock
         self._shrunk_at = 0.0
         self.inside = 0
         self.limit = float(_FIRST)
 
     def lets_in(self) -> bool:
-        """Return whether one more may come in; counts those who may not.
+        """Return whether one more may come in.
 
         Returns
         -------
         bool
-            Whoever comes in calls ``enter`` and ``leave``.
+            Whoever comes in calls ``enter`` and ``leave``; for who does not, ``turn_away`` is called.
         """
-        if self.inside < self.limit:
-            return True
-        self._metrics.count("shed", label="queue", value="connections")
-        return False
+        return self.inside < self.limit
 
     def enter(self) -> None:
         """Count one in."""
@@ -118,11 +116,13 @@ class _GatedProtocol(PatientProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._entered is None and data.startswith(b"POST "):
-            if not self._gate.lets_in() and self._may_be_turned_away(data):
-                self._turn_away()
+            gate = self._gate
+            if not gate.lets_in() and (self.is_known(data) or self._may_be_turned_away(data)):
+                gate.turn_away()
+                self._say_busy()
                 return
             self._entered = time.perf_counter()
-            self._gate.enter()
+            gate.enter()
         super().data_received(data)
 
     def on_response_complete(self) -> None:
@@ -138,16 +138,15 @@ class _GatedProtocol(PatientProtocol):
             self._gate.leave(time.perf_counter() - self._entered if answered else None)
             self._entered = None
 
-    def _turn_away(self) -> None:
+    def _say_busy(self) -> None:
         """Say 503; the connection then waits for its next request as after any reply."""
-        self._stop_waiting()
+        if self._timer is not None:
+            self._stop_waiting()
         self.transport.write(BUSY)
         self._be_idle()
 
     def _may_be_turned_away(self, data: bytes) -> bool:
         """Whether these bytes are one whole request on a connection where nothing else is going on."""
-        if self.match_known(data) is not None:
-            return True
         head, found, body = data.partition(b"\r\n\r\n")
         said = head.lower()
         at = said.find(b"\r\ncontent-length:")

@@ -92,15 +92,31 @@ class KnownHead:
         tuple or None
             None where it is not one request, whole and alone, with this head.
         """
-        if not data.startswith(self.before):
+        at = self.find_body(data)
+        if not at:
             return None
+        self.headers[_LENGTH] = data[len(self.before) : at - len(self.after)]
+        return data[at:], self.headers
+
+    def find_body(self, data: bytes) -> int:
+        """Return where the body of another request begins, if it has this head.
+
+        Parameters
+        ----------
+        data : bytes
+            As `match` takes it.
+
+        Returns
+        -------
+        int
+            0 where `match` returns None.
+        """
+        if not data.startswith(self.before):
+            return 0
         begin = len(self.before)
         end = data.find(b"\r\n", begin, begin + _MOST_DIGITS + 2)
         digits = data[begin:end]
         if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
-            return None
-        body = data[end + len(self.after) :]
-        if len(body) != int(digits):
-            return None
-        self.headers[_LENGTH] = digits
-        return body, self.headers
+            return 0
+        at = end + len(self.after)
+        return at if len(data) - at == int(digits) else 0

@@ -60,10 +60,13 @@ def test_a_gate_that_is_never_busy_learns_nothing() -> None:
 
 
 def test_who_does_not_get_in_is_counted() -> None:
-    gate = make_gate(Clock())
+    metrics = Metrics()
+    gate = Gate(target=lambda: 0.05, metrics=metrics)
     while gate.lets_in():
         gate.enter()
-    assert 'nbkit_shed_total{queue="connections"} 1' in gate._metrics.render(version=1)
+    assert "nbkit_shed_total" not in metrics.render(version=1)
+    gate.turn_away()
+    assert 'nbkit_shed_total{queue="connections"} 1' in metrics.render(version=1)
 
 
 def test_what_a_full_gate_says_is_http_and_json() -> None:
