@@ -66,6 +66,17 @@ def waiting(settings: Settings) -> tuple[VersionRecord, ...]:
     return tuple(found)
 
 
+def where_to_look(settings: Settings, *, address: str) -> tuple[str, ...]:
+    """Return a line with a deep link for each version that waits; where none does, one for all of them."""
+    registry = Registry(dataclasses.replace(settings, ui_url=address))
+    found = tuple(
+        f"{record.model}@{record.version} waits for review: {registry.version_link(record.model, record.version)}"
+        for record in waiting(settings)
+    )
+    # The page that MLflow opens with has no link to its registry.
+    return found or (f"no version waits for review; all of them: {address}/#/models",)
+
+
 def open_ui(*, settings: Settings, port: int, report: Callable[[str], None], guarded: bool = False) -> int:
     """Start the MLflow UI, telemetry and job execution off, and print deep links to what waits for review.
 
@@ -78,7 +89,7 @@ def open_ui(*, settings: Settings, port: int, report: Callable[[str], None], gua
     port : int
         Where the UI listens, on loopback.
     report : callable
-        Takes a line for each version that waits.
+        Takes a line for each version that waits, or one that says where all of them are.
     guarded : bool
         Whether the server refuses writes that no evidence allows.
 
@@ -89,10 +100,8 @@ def open_ui(*, settings: Settings, port: int, report: Callable[[str], None], gua
     """
     running = settings.tracking_uri.startswith(("http:", "https:"))
     address = settings.tracking_uri if running else f"http://127.0.0.1:{port}"
-    registry = Registry(dataclasses.replace(settings, ui_url=address))
-    for record in waiting(settings):
-        link = registry.version_link(record.model, record.version)
-        report(f"{record.model}@{record.version} waits for review: {link}")
+    for line in where_to_look(settings, address=address):
+        report(line)
     if running:
         report(f"MLflow answers at {address}; nothing was started")
         return 0

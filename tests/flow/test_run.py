@@ -17,6 +17,7 @@ import pytest
 
 from nbkit import lifecycle
 from nbkit.errors import ParameterError, UsageError
+from nbkit.lifecycle._ui import where_to_look
 from nbkit.registry import Registry
 
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ def test_the_ui_links_to_what_waits_for_review_and_stops_with_its_command(projec
         ui.send_signal(signal.SIGTERM)
         ui.communicate(timeout=30)
     assert not _answers(port, within_seconds=0)
+
+
+def test_where_nothing_waits_the_ui_says_where_all_versions_are(empty_project: Project) -> None:
+    told = where_to_look(empty_project.settings, address="http://127.0.0.1:5000")
+    assert told == ("no version waits for review; all of them: http://127.0.0.1:5000/#/models",)
 
 
 def _free_port() -> int:
