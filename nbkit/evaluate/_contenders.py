@@ -232,33 +232,49 @@ def contend(
         # Somebody has to look at what is not answered.
         answered = np.where(one.decisions < 0, REFER, one.decisions)
         lost = judged.costs if one is own else costs_of(answered, money)
-        ranking = one.scores if one.scores is not None else answered.astype(np.float64)
-        ranks = len(np.unique(ranking)) > 1
-        shares = [
-            wilson(int((one.decisions == number).sum()), of=len(answered), confidence=confidence)
-            for number in (APPROVE, REFER, DECLINE)
-        ]
-        difference = None
-        if ranks and one is not own:
-            difference = auc_difference(ranking, judged.scores, judged.labels, confidence=confidence)
-        found.append(
-            ContenderResult(
-                name=one.name,
-                kind=one.kind,
-                digest=one.digest,
-                auc=auc_estimate(ranking, judged.labels, confidence=confidence) if ranks else None,
-                cost=mean_estimate(lost, confidence=confidence, resamples=resamples, rng=rng)[0],
-                approved=shares[0],
-                referred=shares[1],
-                declined=shares[2],
-                unanswered=int((one.decisions < 0).sum()),
-                wrong=int(wrong_of(answered, judged.labels).sum()),
-                auc_difference=difference,
-                cost_difference=None if one is own else mean_difference(lost - judged.costs, confidence=confidence)[0],
-                note=one.note,
-            )
-        )
+        cost = mean_estimate(lost, confidence=confidence, resamples=resamples, rng=rng)[0]
+        beside = None if one is own else judged
+        found.append(_result(one, answered, labels=judged.labels, lost=lost, cost=cost, beside=beside,
+                             confidence=confidence))  # fmt: skip
     return tuple(found)
+
+
+def _result(
+    one: Contender,
+    answered: NDArray[np.int64],
+    *,
+    labels: NDArray[np.bool_],
+    lost: Floats,
+    cost: Estimate,
+    beside: Judged | None,
+    confidence: float,
+) -> ContenderResult:
+    """Judge what one decides, and how much better or worse it is than the version beside it."""
+    ranking = one.scores if one.scores is not None else answered.astype(np.float64)
+    ranks = len(np.unique(ranking)) > 1
+    approved, referred, declined = (
+        wilson(int((one.decisions == number).sum()), of=len(answered), confidence=confidence)
+        for number in (APPROVE, REFER, DECLINE)
+    )
+    area_less, cost_less = None, None
+    if beside is not None:
+        area_less = auc_difference(ranking, beside.scores, labels, confidence=confidence) if ranks else None
+        cost_less = mean_difference(lost - beside.costs, confidence=confidence)[0]
+    return ContenderResult(
+        name=one.name,
+        kind=one.kind,
+        digest=one.digest,
+        auc=auc_estimate(ranking, labels, confidence=confidence) if ranks else None,
+        cost=cost,
+        approved=approved,
+        referred=referred,
+        declined=declined,
+        unanswered=int((one.decisions < 0).sum()),
+        wrong=int(wrong_of(answered, labels).sum()),
+        auc_difference=area_less,
+        cost_difference=cost_less,
+        note=one.note,
+    )
 
 
 def _numbers(name: str, scores: ArrayLike) -> NDArray[np.float64]:

@@ -201,27 +201,40 @@ def _try(way: Explainer, probe: pd.DataFrame, *, answers: Floats) -> tuple[Trial
 def _ways(package: Package, frame: pd.DataFrame, *, model: FittedModel, seed: int) -> list[Explainer]:
     if package.plan is None:
         return _ways_without_plan(package, frame, model=model, seed=seed)
-    plan, files = package.plan, cast("Any", package.manifest["files"])
-    digest = files[BACKGROUND_FILE]["sha256"]
-    sources = np.array([[float(column.source == name) for name in plan.inputs] for column in plan.columns])
-    if not isinstance(plan.engine, TreeEngine):
+    digest = cast("Any", package.manifest["files"])[BACKGROUND_FILE]["sha256"]
+    background = package.background()
+    assert background is not None  # noqa: S101  a compiled package has one; the check tells mypy
+    if not isinstance(package.plan.engine, TreeEngine):
         return [
             Explainer(
                 method="exact: coefficient times distance from the background's mean",
-                explain=_by_contributions(plan, background=package.background()),
+                explain=_by_contributions(package.plan, background=background),
                 background="the mean of a sample of the training rows that the package holds",
                 background_digest=digest,
             )
         ]
-    engine, background = plan.engine, package.background()
-    assert background is not None  # noqa: S101  a compiled package has one; the check tells mypy
     background = background[:_BACKGROUND_ROWS]
-    digests = cast("Any", package.manifest["model_digest"])
-    counted = {"background": "the training rows, as the trees count them", "background_digest": digests["plan"]}
+    counted = {
+        "background": "the training rows, as the trees count them",
+        "background_digest": cast("Any", package.manifest["model_digest"])["plan"],
+    }
     drawn = {
         "background": f"{len(background)} training rows that the package holds",
         "background_digest": digest,
     }
+    return _ways_of_trees(package.plan, package.plan.engine, background, model=model, counted=counted, drawn=drawn)
+
+
+def _ways_of_trees(
+    plan: Plan,
+    engine: TreeEngine,
+    background: Floats,
+    *,
+    model: FittedModel,
+    counted: Mapping[str, str],
+    drawn: Mapping[str, str],
+) -> list[Explainer]:
+    sources = np.array([[float(column.source == name) for name in plan.inputs] for column in plan.columns])
 
     def against_rows(columns: Columns) -> tuple[Floats, Floats]:
         by_column, base = TreeGames.of(engine).against(plan.transform_columns(columns), background)
