@@ -136,6 +136,8 @@ def test_every_answer_is_in_the_ledger_and_replays_bit_for_bit(
     done = _nbkit(project, "audit", "verify", "mortgage", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["records"] == len(answers)
+    costs = lifecycle.audit_costs("mortgage", settings=project.settings)
+    assert (costs.answers.decisions, costs.answers.cost_usd, costs.problems) == (len(answers), "0", ())
     for answer in answers:
         replay = lifecycle.audit_replay(str(answer["decision_id"]), settings=project.settings)
         assert replay.succeeded, str(replay)

@@ -294,6 +294,10 @@ def test_the_metrics_can_be_read_and_are_documented(worker: Any, lender: Any) ->
     assert {sample.labels["stage"] for sample in timed} == {"production"}
     assert any(s.name.endswith("_count") and s.labels["outcome"] == "approve" and s.value > 0 for s in timed)
     assert families["nbkit_served_version"].samples[0].value == 1
+    spent = {
+        tuple(sorted(s.labels)): s.value for s in families["nbkit_cost_usd"].samples if s.labels["route"] == "model"
+    }
+    assert spent == {("kind", "model", "route", "stage", "version"): 0.0}
     assert families["nbkit_audit_commit_seconds"].samples
 
 
