@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +21,10 @@ from typing import Any
 import numpy as np
 
 SOURCE = Path(__file__).with_name("load.c")
+
+# Debian's wrk, where it is installed: a client for the closed loop that is not ours.
+WRK = shutil.which("wrk")
+_ROWS = Path(__file__).with_name("rows.lua")
 
 # An answer that takes longer than this is counted as lost.
 PATIENCE_SECONDS = 20.0
@@ -93,6 +98,29 @@ def measure(client: Path, plan: dict[str, Any]) -> dict[str, Any]:
     if plan.get("timeline"):
         result["timeline"] = [list(row) for row in answers[["due", "took", "kind"]].tolist()]
     return result
+
+
+def measure_by_wrk(plan: dict[str, Any]) -> dict[str, Any]:
+    """Send what the plan of a closed loop says by wrk."""
+    given = {"BENCH_BODIES": str(plan["bodies"])}
+    given |= {"BENCH_AUTHORIZATION": plan["headers"]["authorization"]} if plan.get("headers") else {}
+    # Whole seconds, and a timeout as patient as our own.
+    command = [
+        str(WRK), "-t1", f"-c{plan['connections']}", f"-d{max(round(plan['seconds']), 1)}s",
+        "--timeout", f"{PATIENCE_SECONDS:.0f}s", "-s", str(_ROWS), f"http://127.0.0.1:{plan['port']}{plan['path']}",
+    ]  # fmt: skip
+    before = os.times()
+    done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
+    after = os.times()
+    told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+    good = told["answers"] - told["refused"]
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return {
+        **told,
+        "per_second": round(good / told["seconds"], 1),
+        "statuses": {"2xx": good, "others": told["refused"]},
+        "client_cpu_share": round(used / told["seconds"], 2),
+    }
 
 
 def _counted(values: np.ndarray) -> dict[str, int]:

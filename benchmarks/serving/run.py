@@ -12,7 +12,6 @@ import compileall
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import statistics
@@ -38,9 +37,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "faults"))
 from killing import Postgresql
 
 RESULT = Path(__file__).parents[1] / "results" / "serve.json"
-ROWS = Path(__file__).with_name("rows.lua")
-# Debian's wrk, where it is installed: a client that is not ours.
-WRK = shutil.which("wrk")
 ECHO = Path(__file__).with_name("echo.py")
 CONNECTIONS = 32
 DEADLINE_MS = 250.0
@@ -143,36 +139,19 @@ class Server:
             lines = answer.read().decode().splitlines()
         return round(sum(float(line.split()[-1]) for line in lines if line.startswith("nbkit_fallbacks_total")))
 
-    def load(self, folder: Path, **plan: Any) -> dict[str, Any]:
-        plan = {
+    def _plan(self, **plan: Any) -> dict[str, Any]:
+        return {
             "port": self.port, "path": self.path, "bodies": str(self.bodies), "headers": self.headers, "marks": MARKS,
             "connections": CONNECTIONS, **plan,
         }  # fmt: skip
-        return load.measure(folder / "load", plan)
+
+    def load(self, folder: Path, **plan: Any) -> dict[str, Any]:
+        return load.measure(folder / "load", self._plan(**plan))
 
     def load_closed(self, folder: Path, *, seconds: float, connections: int = CONNECTIONS) -> dict[str, Any]:
         """Ask again when answered, by wrk where it is installed."""
-        if WRK is None:
-            return self.load(folder, seconds=seconds, connections=connections)
-        given = {"BENCH_BODIES": str(self.bodies)}
-        given |= {"BENCH_AUTHORIZATION": self.headers["authorization"]} if self.headers else {}
-        # Whole seconds, and a timeout as patient as that of the own client.
-        command = [
-            WRK, "-t1", f"-c{connections}", f"-d{max(round(seconds), 1)}s", "--timeout", "20s", "-s", str(ROWS),
-            f"http://127.0.0.1:{self.port}{self.path}",
-        ]  # fmt: skip
-        before = os.times()
-        done = subprocess.run(command, env={**os.environ, **given}, capture_output=True, text=True, check=True)
-        after = os.times()
-        told = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
-        good = told["answers"] - told["refused"]
-        used = after.children_user + after.children_system - before.children_user - before.children_system
-        return {
-            **told,
-            "per_second": round(good / told["seconds"], 1),
-            "statuses": {"2xx": good, "others": told["refused"]},
-            "client_cpu_share": round(used / told["seconds"], 2),
-        }
+        plan = self._plan(seconds=seconds, connections=connections)
+        return load.measure_by_wrk(plan) if load.WRK else load.measure(folder / "load", plan)
 
 
 def _family(process: int) -> Iterator[int]:
@@ -301,10 +280,33 @@ def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]
     after = [kind == 1 and took <= DEADLINE_MS / 1000 for due, took, kind in line if due >= 8.0]
     return {
         **told,
+        "capacity_per_second": capacity,
         "offered_per_second": round(3 * capacity),
+        "goodput_per_second": round(on_time / 3.5, 1),
         "goodput_share": round(on_time / 3.5 / capacity, 3),
         "late_share": round(1 - on_time / max(len(during), 1), 4),
         "recovered_share": round(sum(after) / max(len(after), 1), 4),
+    }
+
+
+def overloads(server: Server, folder: Path, *, rounds: int, seconds: float) -> dict[str, Any]:
+    """Overload it again and again, each time by the capacity of just before: a machine gives more now and less then.
+
+    Returns the one in the middle by goodput; what was lost, and who did not recover, of all.
+    """
+    told = []
+    for _ in range(rounds):
+        capacity = server.load_closed(folder, seconds=seconds)["per_second"]
+        server.settle()
+        told.append(overload(server, folder, capacity=capacity))
+        server.settle()
+    told.sort(key=lambda each: float(each["goodput_share"]))
+    return {
+        **told[(rounds - 1) // 2],
+        **{name: sum(each[name] for each in told) for name in ("broken", "lost")},
+        "recovered_share": min(each["recovered_share"] for each in told),
+        "goodput_shares": [each["goodput_share"] for each in told],
+        "capacities_per_second": [each["capacity_per_second"] for each in told],
     }
 
 
@@ -326,7 +328,7 @@ def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str,
         capacity = mean["nbkit"]["per_second"]
         with best.alone(servers.values()):
             half = best.load(folder, phases=[[6.0, capacity / 2]], connections=256)
-            storm = overload(best, folder, capacity=capacity)
+            storm = overloads(best, folder, rounds=rounds, seconds=seconds)
         memory = {name: round(server.memory_mb(), 1) for name, server in servers.items()}
         starts = {name: [server.ready_seconds] for name, server in servers.items() if name in ("nbkit", "mlflow")}
         for name in starts:
@@ -380,7 +382,7 @@ def main() -> None:
         "adverse_share": 0.03,
         "cpus": os.cpu_count(),
         "load_average": [round(each, 1) for each in os.getloadavg()],
-        "closed_loop_client": "wrk" if WRK else "load.c",
+        "closed_loop_client": "wrk" if load.WRK else "load.c",
         "open_loop_client": "load.c",
         "versions": {"python": sys.version.split()[0], **{n: version(n) for n in used}, **found["versions"]},
         "n": given.rounds,
