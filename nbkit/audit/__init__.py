@@ -10,6 +10,7 @@ from nbkit.audit._book import Place, is_address, shown
 from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._committer import Committer
 from nbkit.audit._costs import CostLine, CostReport, sum_costs, total_cost
+from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
 from nbkit.audit._remote import AnyLedger, RemoteLedger
@@ -27,11 +28,13 @@ __all__ = [
     "Committer",
     "CostLine",
     "CostReport",
+    "Entry",
     "Frontier",
     "Ledger",
     "LedgerReport",
     "Place",
     "RemoteLedger",
+    "entry_of",
     "is_address",
     "leaf_hash",
     "node_hash",

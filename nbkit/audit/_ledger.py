@@ -152,7 +152,6 @@ class Ledger:
         posts: Sequence[tuple[AuditRecord, object, bool]],
         *,
         tell: Tell,
-        hurry: bool = True,  # noqa: ARG002 - a `RemoteLedger` is asked in the same words
     ) -> None:
         """Hand over records that were decided together: they wake the writer once, and nearly always share a commit.
 
@@ -162,8 +161,6 @@ class Ledger:
             Record, ticket and ``may_wait`` of each, as `post` takes them.
         tell : callable
             As `post` takes it.
-        hurry : bool
-            False when nobody waits for them. Here all go at once; a `RemoteLedger` lets those gather.
         """
         refused: list[tuple[object, int | AuditError]] = []
         ready: list[_Waiting] = []
@@ -172,19 +169,32 @@ class Ledger:
                 ready.append(_Waiting(entry_of(record), may_wait, ticket, tell))
             except AuditError as error:
                 refused.append((ticket, error))
-        problem = ""
-        with self._gate:
-            if self._closed:
-                problem = "the ledger is closed"
-            elif self._queue.qsize() + len(ready) > MOST_WAITING:
-                problem = f"the ledger is behind: {MOST_WAITING} records wait for the disk"
-            else:
-                for waiting in ready:
-                    self._queue.put(waiting)
+        problem = self._put(ready)
         if problem:
             refused += [(waiting.ticket, AuditError(problem)) for waiting in ready]
         if refused:
             tell(refused)
+
+    def post_entries(self, entries: Sequence[Entry]) -> None:
+        """Hand over records that were made ready in another process and that nobody waits for.
+
+        Parameters
+        ----------
+        entries : sequence of Entry
+            From `entry_of`. Those that cannot be taken are lost.
+        """
+        self._put([_Waiting(entry, False, None, nobody_hears) for entry in entries])
+
+    def _put(self, ready: Sequence[_Waiting]) -> str:
+        """Queue records; return why they were not taken."""
+        with self._gate:
+            if self._closed:
+                return "the ledger is closed"
+            if self._queue.qsize() + len(ready) > MOST_WAITING:
+                return f"the ledger is behind: {MOST_WAITING} records wait for the disk"
+            for waiting in ready:
+                self._queue.put(waiting)
+        return ""
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request.
@@ -284,6 +294,10 @@ class Ledger:
         places = self._committer.commit([w.entry for w in batch], may_wait=[w.may_wait for w in batch])
         tell_all((w.tell, [(w.ticket, place)]) for w, place in zip(batch, places, strict=True))
         self._committer.tidy()
+
+
+def nobody_hears(_outcomes: Sequence[tuple[object, object]]) -> None:
+    """Let what became of records be: nobody was answered."""
 
 
 def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:

@@ -1,4 +1,4 @@
-"""Messages between a ledger and the process that writes it: a length, and a msgpack array that names itself."""
+"""Messages between a ledger and the process that writes it: arrays that name themselves."""
 
 from __future__ import annotations
 
@@ -9,27 +9,18 @@ from nbkit.audit._entry import Entry
 
 __all__ = [
     "ANSWERS",
-    "CHUNK",
     "REQUESTS",
     "Close",
     "Closed",
     "Find",
     "Found",
-    "Frames",
     "Outcome",
     "Posted",
     "Read",
     "Ready",
     "Refused",
     "Told",
-    "framed",
 ]
-
-_ENCODER = msgspec.msgpack.Encoder()
-_HEAD = 4
-
-# Bytes that are read at once.
-CHUNK = 256 * 1024
 
 
 class Refused(msgspec.Struct, array_like=True):
@@ -88,28 +79,3 @@ class Closed(msgspec.Struct, array_like=True, tag="closed"):
 
 REQUESTS = msgspec.msgpack.Decoder(Posted | Find | Read | Close)
 ANSWERS = msgspec.msgpack.Decoder(Ready | Told | Found | Closed)
-
-
-class Frames:
-    """Cuts what a socket gives into messages."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        # All at once: whoever fails over one message, or stops after it, must not leave the others half read.
-        data = self._rest + data if self._rest else data
-        messages, at = list[bytes](), 0
-        while len(data) - at >= _HEAD:
-            end = at + _HEAD + int.from_bytes(data[at : at + _HEAD], "big")
-            if end > len(data):
-                break
-            messages.append(data[at + _HEAD : end])
-            at = end
-        self._rest = data[at:]
-        return messages
-
-
-def framed(message: msgspec.Struct) -> bytes:
-    body = _ENCODER.encode(message)
-    return len(body).to_bytes(_HEAD, "big") + body

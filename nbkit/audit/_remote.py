@@ -19,26 +19,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nbkit.audit._book import Place
 from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._committer import MOST_WAITING, seal, seal_key_of
-from nbkit.audit._entry import entry_of, record_of
+from nbkit.audit._entry import Entry, entry_of, record_of
 from nbkit.audit._find import Finder
-from nbkit.audit._ledger import Ledger, Tell, tell_all
+from nbkit.audit._ledger import Ledger, Tell, nobody_hears, tell_all
 from nbkit.audit._messages import (
     ANSWERS,
-    CHUNK,
     Close,
     Closed,
     Find,
     Found,
-    Frames,
     Outcome,
     Posted,
     Read,
     Ready,
     Refused,
     Told,
-    framed,
 )
 from nbkit.errors import AlreadyRecordedError, AuditError
+from nbkit.frames import CHUNK, Frames, framed
 from nbkit.records import AuditRecord
 
 __all__ = ["AnyLedger", "RemoteLedger"]
@@ -59,7 +57,7 @@ _ANSWER_SECONDS = 5.0
 class RemoteLedger:
     """What a service needs of a ledger, asked of the process that writes it.
 
-    Used from one event loop; `post_all`, `find` and `read` also from other threads.
+    Used from one event loop; `post_all`, `post_entries`, `find` and `read` also from other threads.
 
     Parameters
     ----------
@@ -110,7 +108,7 @@ class RemoteLedger:
             self._channel.setblocking(False)
             self._loop.add_reader(self._channel.fileno(), self._readable)
 
-    def post_all(self, posts: Sequence[tuple[AuditRecord, object, bool]], *, tell: Tell, hurry: bool = True) -> None:
+    def post_all(self, posts: Sequence[tuple[AuditRecord, object, bool]], *, tell: Tell) -> None:
         """Hand over records (see `Ledger.post_all`); ``tell`` is called on the loop.
 
         Parameters
@@ -119,37 +117,45 @@ class RemoteLedger:
             Record, ticket and ``may_wait`` of each.
         tell : callable
             As `Ledger.post` takes it.
-        hurry : bool
-            False when nobody waits for them: they go with the next that hurry, or soon after.
         """
         refused: list[tuple[object, int | AuditError]] = []
-        ready = Posted(0, [], [])
+        entries: list[Entry] = []
+        may_wait: list[bool] = []
         tickets: list[object] = []
-        for record, ticket, may_wait in posts:
+        for record, ticket, waits in posts:
             try:
-                ready.entries.append(entry_of(record))
+                entries.append(entry_of(record))
             except AuditError as error:
                 refused.append((ticket, error))
             else:
-                ready.may_wait.append(may_wait)
+                may_wait.append(waits)
                 tickets.append(ticket)
-        problem = ""
-        with self._lock:
-            if self._closed:
-                problem = "the ledger is closed"
-            elif self._waiting + len(tickets) > MOST_WAITING:
-                problem = f"the ledger is behind: {MOST_WAITING} records wait for the disk"
-            elif tickets:
-                self._count = ready.number = self._count + 1
-                self._waiting += len(tickets)
-                self._told[ready.number] = (tickets, tell)
+        problem = self._post(entries, may_wait, tickets, tell=tell, hurry=True) if entries else ""
         if problem:
             refused += [(ticket, AuditError(problem)) for ticket in tickets]
-        elif tickets:
-            self.listen()
-            self._send(framed(ready), hurry=hurry)
         if refused:
             tell(refused)
+
+    def post_entries(self, entries: Sequence[Entry]) -> None:
+        """Hand over what nobody waits for (see `Ledger.post_entries`); it goes with the next, or soon after."""
+        if entries:
+            self._post([*entries], [False] * len(entries), [None] * len(entries), tell=nobody_hears, hurry=False)
+
+    def _post(
+        self, entries: list[Entry], may_wait: list[bool], tickets: list[object], *, tell: Tell, hurry: bool
+    ) -> str:
+        """Send entries; return why they were not taken."""
+        with self._lock:
+            if self._closed:
+                return "the ledger is closed"
+            if self._waiting + len(tickets) > MOST_WAITING:
+                return f"the ledger is behind: {MOST_WAITING} records wait for the disk"
+            self._count = number = self._count + 1
+            self._waiting += len(tickets)
+            self._told[number] = (tickets, tell)
+        self.listen()
+        self._send(framed(Posted(number, entries, may_wait)), hurry=hurry)
+        return ""
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request (see `Ledger.find`); blocks, so not for the event loop."""

@@ -12,22 +12,20 @@ import msgspec
 from nbkit.audit._committer import MOST_IN_A_COMMIT, Committer
 from nbkit.audit._entry import entry_of
 from nbkit.audit._messages import (
-    CHUNK,
     REQUESTS,
     Close,
     Closed,
     Find,
     Found,
-    Frames,
     Outcome,
     Posted,
     Read,
     Ready,
     Refused,
     Told,
-    framed,
 )
 from nbkit.errors import AlreadyRecordedError, AuditError
+from nbkit.frames import CHUNK, Frames, framed
 
 __all__ = ["write_for"]
 

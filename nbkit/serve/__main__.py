@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -64,8 +65,12 @@ def main(
     _import_quickly()
     from nbkit.audit import is_address
     from nbkit.registry import load_key
+    from nbkit.serve._fork_server import ForkServer
+    from nbkit.serve._shadow_process import decide_trials
     from nbkit.serve._worker import WorkerOptions, run_worker
 
+    # Before there is a key that it could inherit.
+    forks = ForkServer(partial(decide_trials, store=store))
     try:
         key = load_key(ledger_key.stem, directory=ledger_key.parent)
         run_worker(
@@ -85,11 +90,14 @@ def main(
                 tls_elsewhere=tls_elsewhere,
                 routes=routes,
                 supervisor=supervisor,
-            )
+            ),
+            forks=forks,
         )
     except (NbkitError, OSError) as error:
         logging.getLogger("nbkit.serve").error("cannot serve", extra={"fields": {"reason": str(error)}})
         sys.exit(1)
+    finally:
+        forks.close()
 
 
 def _import_quickly() -> None:

@@ -57,6 +57,8 @@ class Active:
         What asking its model once costs, as decimal text.
     name, package_digest : str
         Of the package, for the record.
+    names : list of str
+        Of the inputs.
     """
 
     version: int
@@ -78,20 +80,23 @@ class Active:
     scorer: TickScorer = field(init=False)
     name: str = field(init=False)
     package_digest: str = field(init=False)
+    names: list[str] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scorer", TickScorer(self.package.score_rows))
         object.__setattr__(self, "name", self.package.contract.name)
         object.__setattr__(self, "package_digest", self.package.digest)
+        object.__setattr__(self, "names", [column.name for column in self.package.contract.inputs])
 
     def prepare(self) -> None:
         """Lay the model out, on a thread: until then it is slower and reasons follow, so readiness need not wait."""
+        if self.stage == Stage.SHADOW:
+            return  # it decides in a process of its own, and gives no reasons
         threading.Thread(target=self._lay_out, name="nbkit-prepare", daemon=True).start()
 
     def _lay_out(self) -> None:
         self.package.lay_out()
-        if self.stage != Stage.SHADOW:  # a shadow gives no reasons
-            self.judge.reasons(made_up_row(self.package.contract), {})
+        self.judge.reasons(made_up_row(self.package.contract), {})
 
     def still_holds(self, *, name: str, trust: TrustStore, now: datetime) -> None:
         """Verify the evidence once more, with the trust of today.

@@ -24,6 +24,10 @@ from nbkit.serve._turn import Caller, TryAgainError, Turn
 
 __all__ = ["Ask", "Lane"]
 
+# What comes together is decided in parts: whoever waits for an answer has a turn in between, and the ledger's writer
+# is at work on one part while the next is decided.
+_MOST_IN_A_TURN = 16
+
 
 class Ask(msgspec.Struct, kw_only=True, gc=False):
     """One request of the native protocol, and who wants to hear of it.
@@ -77,7 +81,9 @@ class Lane:
         self._asks.append(ask)
 
     def _flush(self) -> None:
-        asks, self._asks = self._asks, []
+        asks, self._asks = self._asks[:_MOST_IN_A_TURN], self._asks[_MOST_IN_A_TURN:]
+        if self._asks:
+            asyncio.get_running_loop().call_soon(self._flush)
         begun = [(ask, turn) for ask in asks if (turn := self._begin(ask)) is not None]
         judged = judge_at_once([turn for _, turn in begun])
         for (ask, turn), told in zip(begun, judged, strict=True):

@@ -22,6 +22,7 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     "nbkit_fallbacks_total": ("counter", "Decisions that a fallback gave, by why the model did not."),
     "nbkit_cost_usd_total": ("counter", "What recorded decisions cost, by model, version, stage, kind and route."),
     "nbkit_shed_total": ("counter", "Requests and shadows turned away, by the queue that was too old or too long."),
+    "nbkit_shadow_process_ended_total": ("counter", "Processes of versions on trial that ended by themselves."),
     "nbkit_canary_skipped_total": ("counter", "Requests drawn for the canary that the champion answered, by cause."),
     "nbkit_refused_total": ("counter", "Calls refused before anything was read, by code."),
     "nbkit_decision_seconds": ("histogram", "Answers of the native protocol, from the last byte of the request."),

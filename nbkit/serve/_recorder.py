@@ -20,7 +20,7 @@ __all__ = ["Heard", "Recorder", "resolving"]
 _Place = int | AuditError
 
 # Records that go to the writer together: it commits these while the next are decided.
-_MOST_TOGETHER = 8
+_MOST_TOGETHER = 16
 
 # Hears that a record is durable (None), or why not.
 Heard = Callable[[AuditError | TryAgainError | None], None]

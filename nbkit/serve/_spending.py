@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Decimal
 
 from nbkit.audit import total_cost
 from nbkit.records import AuditRecord
 
-__all__ = ["Spending", "Tally", "route_of"]
+__all__ = ["ROUTES", "Spending", "Tally", "route_of"]
+
+# Who decides.
+ROUTES = ("model", "rules", "fallback")
 
 _LABELS = ("model", "version", "stage", "kind", "route")
 
@@ -39,10 +41,7 @@ class Tally:
 
 
 class Spending:
-    """Counts decisions by what they cost; amounts are whole numbers of prices, so nothing is rounded on the way.
-
-    A tally has one writer: those of answers the event loop, those of a shadow whoever asks that version.
-    """
+    """Counts decisions by what they cost; amounts are whole numbers of prices, so nothing is rounded on the way."""
 
     def __init__(self) -> None:
         self._tallies: dict[tuple[tuple[str, ...], str], Tally] = {}
@@ -60,19 +59,26 @@ class Spending:
         Tally
             The same for the same model, version, stage, kind, route and cost.
         """
-        key = (record.model, str(record.version), record.stage, record.kind, route_of(record))
-        return self._tallies.setdefault((key, record.cost_usd), Tally())
+        return self._tally(record.model, record.version, record.stage, record.kind, route_of(record), record.cost_usd)
 
-    def add(self, records: Iterable[AuditRecord]) -> None:
-        """Count decisions.
+    def add_shadows(self, model: str, version: int, stage: str, *, route: str, cost: str, times: int) -> None:
+        """Count what a version said that answered nobody.
 
         Parameters
         ----------
-        records : iterable of AuditRecord
-            Each on its way to the ledger.
+        model, version, stage : str, int, str
+            Who was asked.
+        route : str
+            As `route_of` names it.
+        cost : str
+            Of each, in USD, as decimal text.
+        times : int
+            How many.
         """
-        for record in records:
-            self.tally(record).times += 1
+        self._tally(model, version, stage, "shadow", route, cost).times += times
+
+    def _tally(self, model: str, version: int, stage: str, kind: str, route: str, cost: str) -> Tally:
+        return self._tallies.setdefault(((model, str(version), stage, kind, route), cost), Tally())
 
     def amounts(self) -> list[tuple[tuple[tuple[str, str], ...], Decimal]]:
         """Return what was spent.

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import socket
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._openapi import OpenApiFace
 from nbkit.serve._routes_face import ModelFace, RoutesFace
 from nbkit.serve._service import Service
+from nbkit.serve._shadows import Shadows
 from nbkit.serve._store import PackageStore
 from nbkit.serve._supervisor import Supervisor
 from nbkit.serve._trials import Trials
@@ -60,6 +62,7 @@ class _Model:
 
     service: Service
     trials: Trials
+    shadows: Shadows
     watchers: tuple[Watcher, ...]
 
 
@@ -86,7 +89,12 @@ class Assembled:
 
 
 def assemble(
-    options: WorkerOptions, *, ledger: AnyLedger, now: Callable[[], datetime], new_id: Callable[[], str]
+    options: WorkerOptions,
+    *,
+    ledger: AnyLedger,
+    now: Callable[[], datetime],
+    new_id: Callable[[], str],
+    fork: Callable[[], socket.socket],
 ) -> Assembled:
     """Return a worker with what is installed loaded.
 
@@ -100,6 +108,8 @@ def assemble(
         The clock: aware, UTC.
     new_id : callable
         Makes ids that never repeat.
+    fork : callable
+        Starts a process in which versions on trial decide (`ForkServer.start`).
 
     Returns
     -------
@@ -118,7 +128,7 @@ def assemble(
     names = dict.fromkeys((options.name, *(table.models if table else ())))
     secret = hashlib.blake2b(b"nbkit canary 1", key=options.ledger_key.private_bytes_raw(), digest_size=32).digest()
     models = {
-        name: _model(name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id)
+        name: _model(name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id, fork=fork)
         for name in names
     }
     guard = _guard(options, metrics=metrics, now=now)
@@ -141,6 +151,7 @@ def assemble(
         OpenApiFace(first, secured=options.secured),
     ]
     tasks: list[_Task] = [watcher.follow for model in models.values() for watcher in model.watchers]
+    tasks += [model.shadows.follow for model in models.values()]
     tasks += [guard.follow] if isinstance(guard, AccessGuard) else []
     tasks += [supervisor.follow] if supervisor else []
     for model in models.values():
@@ -176,6 +187,7 @@ def _model(
     metrics: Metrics,
     now: Callable[[], datetime],
     new_id: Callable[[], str],
+    fork: Callable[[], socket.socket],
 ) -> _Model:
     store = PackageStore(options.store)
     service = Service(
@@ -187,10 +199,10 @@ def _model(
         metrics=metrics,
         markers=(note_ticket,),
     )
+    shadows = Shadows(name, start=fork, ledger=ledger, metrics=metrics)
     trials = Trials(
-        name, ledger=ledger, secret=secret, now=now, new_id=new_id, metrics=metrics,
-        busy=lambda: service.queue_age > _BUSY_SECONDS,
-    )  # fmt: skip
+        name, shadows=shadows, secret=secret, metrics=metrics, busy=lambda: service.queue_age > _BUSY_SECONDS
+    )
     service.router = trials.route
     service.followers = (figures_of(metrics), trials.follow)
 
@@ -203,7 +215,7 @@ def _model(
         for stage, serve in served.items()
     )
     _watch(metrics, service=service, trials=trials, first=name == options.name)
-    return _Model(service=service, trials=trials, watchers=watchers)
+    return _Model(service=service, trials=trials, shadows=shadows, watchers=watchers)
 
 
 def _watch(metrics: Metrics, *, service: Service, trials: Trials, first: bool) -> None:

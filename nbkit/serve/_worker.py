@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import logging
-import secrets
 import signal
 import socket
 import sys
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nbkit.audit import Place, RemoteLedger
 from nbkit.errors import AuditError
 from nbkit.package import has_kernel
+from nbkit.serve._fork_server import ForkServer
 from nbkit.serve._gate import gated_protocol
 from nbkit.serve._guard import check_exposure
+from nbkit.serve._ids import Ids, utc_now
 from nbkit.serve._server import Server
 from nbkit.serve._wiring import Assembled, assemble
 from nbkit.serve._writer import Writer
@@ -105,13 +103,15 @@ class WorkerOptions:
         return self.api_keys is not None or self.oidc is not None
 
 
-def run_worker(options: WorkerOptions) -> None:
+def run_worker(options: WorkerOptions, *, forks: ForkServer) -> None:
     """Answer until SIGTERM or SIGINT; then finish what has begun, close the ledger and return.
 
     Parameters
     ----------
     options : WorkerOptions
         Where things are.
+    forks : ForkServer
+        From before there were keys.
 
     Raises
     ------
@@ -125,15 +125,15 @@ def run_worker(options: WorkerOptions) -> None:
     has_tls = options.tls_cert is not None or options.tls_elsewhere
     check_exposure(options.host, has_auth=options.secured, has_tls=has_tls)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    writer = Writer(options.ledger, key=options.ledger_key, now=_now, journal=options.journal)
+    writer = Writer(options.ledger, key=options.ledger_key, now=utc_now, journal=options.journal)
     try:
-        _answer(options, writer=writer)
+        _answer(options, writer=writer, forks=forks)
     finally:
         writer.channel.close()
         writer.wait()
 
 
-def _answer(options: WorkerOptions, *, writer: Writer) -> None:
+def _answer(options: WorkerOptions, *, writer: Writer, forks: ForkServer) -> None:
     servers: list[Server] = []
     lost = [False]
 
@@ -146,7 +146,7 @@ def _answer(options: WorkerOptions, *, writer: Writer) -> None:
 
     ledger = RemoteLedger(writer.channel, place=options.ledger, key=options.ledger_key, lost=end)
     try:
-        assembled = assemble(options, ledger=ledger, now=_now, new_id=_Ids())
+        assembled = assemble(options, ledger=ledger, now=utc_now, new_id=Ids(), fork=forks.start)
         # What is there now stays: looking through packages, and through scikit-learn where a model without a plan has
         # brought it, would hold everybody up.
         gc.freeze()
@@ -200,21 +200,3 @@ def _listen(host: str, port: int) -> socket.socket:
     # From here on callers wait in the kernel instead of being refused.
     listener.listen(_MOST_CONNECTIONS)
     return listener
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-class _Ids:
-    """Ids that never repeat: the time, this process, and a count.
-
-    Time comes first, so that new ids lie at the end of the ledger's index, which keeps commits short.
-    """
-
-    def __init__(self) -> None:
-        self._process = secrets.token_hex(6)
-        self._count = itertools.count()
-
-    def __call__(self) -> str:
-        return f"{int(time.time() * 1000):012x}{self._process}{next(self._count):08x}"

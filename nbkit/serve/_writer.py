@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nbkit.audit import Committer, Place, write_for
 from nbkit.errors import NbkitError
+from nbkit.serve._fork_server import end_with
 
 __all__ = ["Writer"]
 
@@ -45,22 +46,25 @@ class Writer:
         self.process = os.fork()
         if self.process == 0:
             self.channel.close()
-            code = 1
-            try:
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    signal.signal(number, signal.SIG_IGN)
-                write_for(theirs, open_committer=lambda: Committer.open(place, key=key, now=now, journal=journal))
-                code = 0
-            except NbkitError as error:
-                _LOG.error("cannot write", extra={"fields": {"reason": str(error)}})
-            except Exception:  # noqa: BLE001 - it ends here, and its log says why
-                _LOG.exception("the ledger's writer failed")
-            finally:
-                # Nothing of what the worker registered for its own end may run here.
-                logging.shutdown()
-                os._exit(code)
+            end_with(partial(_write, theirs, place, key=key, now=now, journal=journal), name="nbkit-ledger")
         theirs.close()
 
     def wait(self) -> None:
         """Wait until it has ended."""
         os.waitpid(self.process, 0)
+
+
+def _write(
+    channel: socket.socket,
+    place: Place,
+    *,
+    key: Ed25519PrivateKey,
+    now: Callable[[], datetime],
+    journal: Path | None,
+) -> int:
+    try:
+        write_for(channel, open_committer=lambda: Committer.open(place, key=key, now=now, journal=journal))
+    except NbkitError as error:
+        _LOG.error("cannot write", extra={"fields": {"reason": str(error)}})
+        return 1
+    return 0

@@ -139,7 +139,8 @@ def test_what_was_decided_is_asked_for_in_vain_while_the_database_is_gone(
 
 def writer_of(worker: int) -> int:
     """The process that writes a worker's ledger."""
-    (child,) = Path(f"/proc/{worker}/task/{worker}/children").read_text().split()
+    children = Path(f"/proc/{worker}/task/{worker}/children").read_text(encoding="ascii").split()
+    (child,) = (one for one in children if Path(f"/proc/{one}/comm").read_text(encoding="ascii") == "nbkit-ledger\n")
     return int(child)
 
 

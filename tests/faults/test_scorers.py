@@ -21,7 +21,7 @@ from nbkit.package import Package
 from nbkit.serve import _worker
 from nbkit.serve.__main__ import main
 
-told, score, now = Path(sys.argv[1]), Package.score_frame, _worker._now
+told, score, now = Path(sys.argv[1]), Package.score_frame, _worker.utc_now
 
 def broken(self, frame):
     fault = told.read_text()
@@ -36,7 +36,7 @@ def jumped():
     fault = told.read_text()
     return now() + timedelta(days=float(fault) if fault.lstrip("-").isdigit() else 0)
 
-Package.score_frame, _worker._now = broken, jumped
+Package.score_frame, _worker.utc_now = broken, jumped
 main(sys.argv[5:])
 """
 

@@ -24,10 +24,11 @@ from nbkit.audit import _messages as messages_module
 from nbkit.audit import _remote as remote_module
 from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._journal import Journal
-from nbkit.audit._messages import Find, Found, Frames, Outcome, Posted, Read, Refused, Told, framed
+from nbkit.audit._messages import Find, Found, Outcome, Posted, Read, Refused, Told
 from nbkit.audit._remote import _error_of
 from nbkit.audit._writer import _refused, _told_of
 from nbkit.errors import AlreadyRecordedError, AuditError
+from nbkit.frames import Frames, framed
 from nbkit.records import AuditRecord
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -380,13 +381,13 @@ def test_what_nobody_waits_for_goes_with_the_next_that_hurries(
             both.writing.committer._book, "append", lambda some: commits.append(len(some)) or append(some)
         )
         told = Hearer()
-        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
-        await asyncio.to_thread(both.ledger.post_all, [(make_record(2), 2, False)], tell=told, hurry=False)
+        both.ledger.post_entries([entry_of(make_record(1))])
+        await asyncio.to_thread(both.ledger.post_entries, [entry_of(make_record(2))])
         await asyncio.sleep(0)
         assert (both.ledger._waiting, bool(both.ledger._out)) == (2, False)
         both.ledger.post_all([(make_record(3), 3, False)], tell=told)
-        await told.all_of(3)
-        assert (told.places, told.calls, commits) == ({1: 1, 2: 2, 3: 3}, 1, [3])
+        await told.all_of(1)
+        assert (told.places, commits, both.ledger._waiting) == ({3: 3}, [3], 0)
 
     asyncio.run(run())
 
@@ -396,43 +397,44 @@ def test_what_nobody_waits_for_goes_alone_when_nothing_comes(
 ) -> None:
     monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.001)
 
+    def size() -> int:
+        return both.ledger.checkpoint.size if both.ledger.checkpoint else 0
+
     async def run() -> None:
         told = Hearer()
-        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
-        assert await told.all_of(1) == [1]
-        both.ledger.post_all([(make_record(2), 2, False)], tell=told, hurry=False)
+        both.ledger.post_entries([])
+        both.ledger.post_entries([entry_of(make_record(1))])
+        await until(lambda: size() == 1)
+        both.ledger.post_entries([entry_of(make_record(2))])
         both.ledger.post_all([(make_record(3), 3, False)], tell=told)
-        await told.all_of(3)
+        assert await told.all_of(1) == [3]
         await until(lambda: not both.ledger._later_is_due)  # and finds nothing
         monkeypatch.setattr(remote_module, "_LATER_SECONDS", 3600.0)
-        both.ledger.post_all([(make_record(4), 4, False)], tell=told, hurry=False)
+        both.ledger.post_entries([entry_of(make_record(4))])
         with monkeypatch.context() as patch:
             patch.setattr(remote_module, "_MOST_LATER", len(both.ledger._later) + 1)
-            both.ledger.post_all([(make_record(5), 5, False)], tell=told, hurry=False)
-        assert await told.all_of(5) == [1, 2, 3, 4, 5]  # it was as much as goes at once
-        both.ledger.post_all([(make_record(6), 6, False)], tell=last.extend, hurry=False)
+            both.ledger.post_entries([entry_of(make_record(5))])
+        await until(lambda: size() == 5)  # it was as much as goes at once
+        both.ledger.post_entries([entry_of(make_record(6))])
 
-    last: list[tuple[object, Place_]] = []
     asyncio.run(run())
     both.ledger.close()
-    assert last == [(6, 6)]
     assert both.ledger.checkpoint is not None
     assert both.ledger.checkpoint.size == 6  # the last one lay here still
 
 
-def test_what_still_lay_here_when_the_writer_ended_hears_of_it(
+def test_what_still_lay_here_when_the_writer_ended_is_lost(
     both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.01)
 
     async def run() -> None:
-        told = Hearer()
-        both.ledger.post_all([(make_record(1), 1, False)], tell=told, hurry=False)
+        both.ledger.post_entries([entry_of(make_record(1))])
         both.writing.break_off()
-        (place,) = await told.all_of(1)
-        assert "the ledger's writer has ended" in str(place)
+        await until(lambda: both.lost == ["lost"])
         await until(lambda: not both.ledger._later_is_due)  # sent to nobody
-        assert both.lost == ["lost"]
+        both.ledger.post_entries([entry_of(make_record(2))])
+        assert both.ledger._waiting == 1  # the ledger is closed: nothing was taken
 
     asyncio.run(run())
 

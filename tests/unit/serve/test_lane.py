@@ -156,8 +156,9 @@ def ask(worker: Any, *pieces: bytes) -> Reply:
 def writer_of(worker: Any) -> int:
     """The process that writes a worker's ledger."""
     process = worker.process.pid
-    (child,) = Path(f"/proc/{process}/task/{process}/children").read_text().split()
-    return int(child)
+    children = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii").split()
+    (writer,) = (one for one in children if Path(f"/proc/{one}/comm").read_text(encoding="ascii") == "nbkit-ledger\n")
+    return int(writer)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from nbkit import lifecycle
 from nbkit.audit import Ledger, read_records, sum_costs, trial_summary
 from nbkit.contract import RowCheck
 from nbkit.errors import RationaleError
+from nbkit.frames import Frames, framed
 from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve import Judge, PackageStore, shadow_decision
@@ -27,6 +30,8 @@ from nbkit.serve._batch import Batcher
 from nbkit.serve._notes import figures_of, note_ticket
 from nbkit.serve._service import Service
 from nbkit.serve._shadow import shadow_decisions
+from nbkit.serve._shadow_process import Batch, TrialJudge
+from nbkit.serve._shadows import Shadows
 from nbkit.serve._trials import Trials
 from nbkit.serve._turn import Caller
 from nbkit.settings import Settings
@@ -75,11 +80,43 @@ def service(ledger: Ledger, make_active: MakeActive, package: Package) -> Servic
     return made
 
 
+class Beside(asyncio.WriteTransport):
+    """Judges at once what another process is sent."""
+
+    def __init__(self, shadows: Shadows, judge: TrialJudge) -> None:
+        super().__init__()
+        self._shadows = shadows
+        self._judge = judge
+        self.batches: list[Batch] = []
+
+    def write(self, data: Any) -> None:
+        for frame in Frames().feed(data):
+            batch = msgspec.msgpack.decode(frame, type=Batch)
+            self.batches.append(batch)
+            # As it comes from another process: later, when it was noted that it was asked.
+            asyncio.get_running_loop().call_soon(self._shadows.data_received, framed(self._judge.judge(batch)))
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture
-def trials(service: Service, ledger: Ledger, busy: list[bool]) -> Iterator[Trials]:
+def shadows(service: Service, ledger: Ledger, tmp_path: Path) -> Shadows:
+    """They are judged here; `test_shadows.py` has the process."""
+
+    def start() -> socket.socket:
+        raise AssertionError("a process was not expected")
+
+    made = Shadows("loans", start=start, ledger=ledger, metrics=service.metrics)
+    store = PackageStore(tmp_path / "store")
+    made.connection_made(Beside(made, TrialJudge(store.package, now=lambda: NOW, new_id=service.new_id)))
+    return made
+
+
+@pytest.fixture
+def trials(service: Service, shadows: Shadows, busy: list[bool]) -> Iterator[Trials]:
     made = Trials(
-        "loans", ledger=ledger, secret=b"secret", now=lambda: NOW, new_id=service.new_id, metrics=service.metrics,
-        busy=lambda: busy[0],
+        "loans", shadows=shadows, secret=b"secret", metrics=service.metrics, busy=lambda: busy[0]
     )  # fmt: skip
     service.router = made.route
     service.followers = (figures_of(service.metrics), made.follow)
@@ -88,11 +125,11 @@ def trials(service: Service, ledger: Ledger, busy: list[bool]) -> Iterator[Trial
 
 
 def ask(service: Service, inputs: object, *, caller: Caller = TESTER, **others: object) -> Answer:
-    """Decide on a loop of its own, which ends when the compiled shadows of it are worked off."""
+    """Decide on a loop of its own, which ends when nothing waits for a shadow."""
 
     async def run() -> Answer:
         answer = await service.decide(json.dumps({"inputs": inputs, **others}).encode(), caller=caller)
-        while any(isinstance(trials, Trials) and trials._gathered for trials in followed):
+        while any(isinstance(trials, Trials) and trials._shadows.waiting for trials in followed):
             await asyncio.sleep(0.002)
         return answer
 
@@ -196,9 +233,16 @@ def test_a_shadow_follows_and_never_answers(
     assert len(records(path)) == 4
 
 
-def test_a_shadow_that_is_not_compiled_follows_on_a_thread_of_its_own(
-    service: Service, trials: Trials, make_active: MakeActive, lender: Any, tmp_path: Path, path: Path
+def test_a_shadow_that_is_not_compiled_follows_as_well(
+    service: Service,
+    trials: Trials,
+    make_active: MakeActive,
+    lender: Any,
+    tmp_path: Path,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("nbkit.serve._shadows._GATHER_WITHOUT_PLAN_SECONDS", 0.01)
     slow = lender.make_package(tmp_path / "slow", compiled=False, contract=lender.trial_contract())
     shadow = make_active(slow, stage="shadow")
     assert shadow.batcher is not None
@@ -240,16 +284,15 @@ def test_a_shadow_that_fails_is_recorded_and_harms_nobody(
 ) -> None:
     shadow = make_active(trial, stage="shadow")
 
-    def fail(self: Package, row: object) -> float:
-        raise ValueError("income 90.0")
+    score_rows = Package.score_rows
+
+    def fail(self: Package, rows: Any) -> Any:
+        if self.digest == shadow.package.digest:
+            raise ValueError("income 90.0")
+        return score_rows(self, rows)
 
     trials.serve_shadow(shadow)
-    champion_score = type(shadow.package).score
-    monkeypatch.setattr(
-        type(shadow.package),
-        "score",
-        lambda self, row: fail(self, row) if self is shadow.package else champion_score(self, row),
-    )
+    monkeypatch.setattr(Package, "score_rows", fail)
     assert ask(service, lender.BAD).status == 200
     (failed,) = shadows_of(path, trials, count=1)
     assert (failed.fallback_cause, failed.fallback, failed.decision) == ("error: ValueError", "default", "refer")
@@ -269,18 +312,6 @@ def test_shadows_that_wait_together_are_decided_like_each_alone(trial: Package, 
     *others, failed = shadow_decisions(trial, [*rows, {}], judge=judge)
     assert others == alone
     assert isinstance(failed, Exception)
-
-
-def test_rows_for_a_model_without_a_plan_gather_longer(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nbkit.serve._trials._GATHER_SECONDS", 0.001)
-    monkeypatch.setattr("nbkit.serve._trials._GATHER_WITHOUT_PLAN_SECONDS", 0.01)
-    trials._let_gather()
-    # Whoever waited for an hour here would wait no longer than it takes to come by a full batch.
-    monkeypatch.setattr("nbkit.serve._trials._GATHER_WITHOUT_PLAN_SECONDS", 3600)
-    for _ in range(255):
-        trials._queue.put(None)
-    trials._let_gather()
-    assert trials._queue.qsize() == 255
 
 
 def test_shadows_are_shed_first(

@@ -1,0 +1,116 @@
+"""A process that was forked before there was a key, a thread or an open file, and forks others when asked to.
+
+Such a process shares all that was imported with the worker, begins in a millisecond, and may die without taking
+anything with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+__all__ = ["ForkServer", "end_with"]
+
+_LOG = logging.getLogger("nbkit.serve")
+
+
+class ForkServer:
+    """Starts the process that forks.
+
+    Parameters
+    ----------
+    run : callable
+        What each forked process does with its end of a channel; it ends when this returns.
+    """
+
+    def __init__(self, run: Callable[[socket.socket], None]) -> None:
+        self._asks, asked = socket.socketpair()
+        self.process = os.fork()
+        if self.process == 0:
+            self._asks.close()
+            end_with(partial(_fork_for, asked, run), name="nbkit-forks")
+        asked.close()
+
+    def start(self) -> socket.socket:
+        """Fork one more.
+
+        Returns
+        -------
+        socket
+            This end of its channel; when it is closed, the process ends.
+
+        Raises
+        ------
+        OSError
+            The fork server has ended.
+        """
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                socket.send_fds(self._asks, [b"\0"], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        return ours
+
+    def close(self) -> None:
+        """End it; what it has forked ends when its channels are closed."""
+        self._asks.close()
+        with suppress(ChildProcessError):
+            os.waitpid(self.process, 0)
+
+
+def _fork_for(asked: socket.socket, run: Callable[[socket.socket], None]) -> None:
+    signal.signal(signal.SIGCHLD, _reap)
+    while True:
+        data, (*given,), _, _ = socket.recv_fds(asked, 1, 1)
+        if not data:
+            return
+        for number in given:
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                asked.close()
+                with socket.socket(fileno=number) as channel:
+                    end_with(partial(run, channel), name="nbkit-shadow")
+            os.close(number)
+
+
+def _reap(_signal: int, _frame: object) -> None:
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            code = os.waitstatus_to_exitcode(ended[1])
+            if code:
+                said = {"signal": signal.Signals(-code).name} if code < 0 else {"code": code}
+                _LOG.error("a shadow's process ended", extra={"fields": {"process": ended[0], **said}})
+
+
+def end_with(act: Callable[[], int | None], *, name: str) -> NoReturn:
+    """Do what a forked process is there for, and nothing of what its parent has registered for its own end.
+
+    Parameters
+    ----------
+    act : callable
+        Returns the exit code; None is 0.
+    name : str
+        Of the process, for ``ps`` and ``top``: at most 15 characters.
+    """
+    code = 1
+    try:
+        with suppress(OSError):  # where there is no /proc it keeps its parent's
+            Path("/proc/self/comm").write_text(name, encoding="ascii")
+        # They are meant for the worker.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        code = act() or 0
+    except Exception:  # noqa: BLE001 - it ends here, and its log says why
+        _LOG.exception("a forked process failed", extra={"fields": {"name": name}})
+    finally:
+        logging.shutdown()
+        os._exit(code)
