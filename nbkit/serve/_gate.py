@@ -22,6 +22,9 @@ _FEWEST = 8
 _MOST = 4096
 _FIRST = 256
 
+# Of the limit: before the first is turned away.
+_CROWDED = 0.75
+
 # After an answer that took too long.
 _SHRINK = 0.8
 
@@ -78,6 +81,11 @@ class Gate:
             Whoever comes in calls ``enter`` and ``leave``; for who does not, ``turn_away`` is called.
         """
         return self.inside < self.limit
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether hardly more may come in: what nobody waits for has no place then."""
+        return self.inside >= self.limit * _CROWDED
 
     def enter(self) -> None:
         """Count one in."""

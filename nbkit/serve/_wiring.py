@@ -7,10 +7,11 @@ import hashlib
 import logging
 import math
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nbkit.audit import AnyLedger
@@ -127,12 +128,17 @@ def assemble(
     table = RouteTable.load(options.routes) if options.routes else None
     names = dict.fromkeys((options.name, *(table.models if table else ())))
     secret = hashlib.blake2b(b"nbkit canary 1", key=options.ledger_key.private_bytes_raw(), digest_size=32).digest()
+    served: list[Service] = []
+    gate = Gate(target=partial(_quick, served), metrics=metrics)
     models = {
-        name: _model(name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id, fork=fork)
+        name: _model(
+            name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id, fork=fork, gate=gate
+        )
         for name in names
     }
     guard = _guard(options, metrics=metrics, now=now)
     services = {name: model.service for name, model in models.items()}
+    served += services.values()
     first = services[options.name]
     supervisor = _supervisor(options, metrics=metrics, now=now)
 
@@ -163,19 +169,10 @@ def assemble(
         for service in services.values():
             service.stop()
 
-    served = tuple(services.values())
-
-    def quick() -> float:
-        shortest = math.inf
-        for service in served:
-            if service.active is not None:
-                shortest = min(shortest, service.active.deadline_seconds)
-        return shortest / 2 if shortest < math.inf else 0.5
-
     paths = {decisions_path(name): service for name, service in services.items()}
     lanes = {path: (app.find(path), Lane(service)) for path, service in paths.items()}
     express = Express(lanes, guard=guard, broken=app.broken)
-    return Assembled(app=app, stop=stop, gate=Gate(target=quick, metrics=metrics), express=express)
+    return Assembled(app=app, stop=stop, gate=gate, express=express)
 
 
 def _model(
@@ -188,6 +185,7 @@ def _model(
     now: Callable[[], datetime],
     new_id: Callable[[], str],
     fork: Callable[[], socket.socket],
+    gate: Gate,
 ) -> _Model:
     store = PackageStore(options.store)
     service = Service(
@@ -201,8 +199,9 @@ def _model(
     )
     shadows = Shadows(name, start=fork, ledger=ledger, metrics=metrics)
     trials = Trials(
-        name, shadows=shadows, secret=secret, metrics=metrics, busy=lambda: service.queue_age > _BUSY_SECONDS
-    )
+        name, shadows=shadows, secret=secret, metrics=metrics,
+        busy=lambda: gate.is_crowded or service.queue_age > _BUSY_SECONDS,
+    )  # fmt: skip
     service.router = trials.route
     service.followers = (figures_of(metrics), trials.follow)
 
@@ -216,6 +215,15 @@ def _model(
     )
     _watch(metrics, service=service, trials=trials, first=name == options.name)
     return _Model(service=service, trials=trials, shadows=shadows, watchers=watchers)
+
+
+def _quick(services: Sequence[Service]) -> float:
+    """Return in how many seconds an answer is quick: half of the shortest deadline."""
+    shortest = math.inf
+    for service in services:
+        if service.active is not None:
+            shortest = min(shortest, service.active.deadline_seconds)
+    return shortest / 2 if shortest < math.inf else 0.5
 
 
 def _watch(metrics: Metrics, *, service: Service, trials: Trials, first: bool) -> None:

@@ -59,6 +59,17 @@ def test_a_gate_that_is_never_busy_learns_nothing() -> None:
     assert (gate.limit, gate.inside) == (256, 0)
 
 
+def test_three_quarters_of_those_who_may_come_in_are_a_crowd() -> None:
+    gate = make_gate(Clock())
+    for _ in range(191):
+        gate.enter()
+    assert not gate.is_crowded
+    gate.enter()
+    assert gate.is_crowded
+    gate.leave(0.01)
+    assert not gate.is_crowded
+
+
 def test_who_does_not_get_in_is_counted() -> None:
     metrics = Metrics()
     gate = Gate(target=lambda: 0.05, metrics=metrics)

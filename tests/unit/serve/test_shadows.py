@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -390,34 +391,55 @@ def test_nothing_that_the_process_says_takes_the_place_of_a_decision(
 # --- Beside a real worker -------------------------------------------------------------------------------------------
 
 
-def test_a_killed_process_costs_no_answer_and_comes_back(
-    lender: Any, people: Any, package: Package, trial: Package, tmp_path: Path
-) -> None:
-    store, ledger = PackageStore(tmp_path / "store"), tmp_path / "ledger.db"
+@pytest.fixture
+def worker(lender: Any, people: Any, package: Package, trial: Package, tmp_path: Path) -> Iterator[Any]:
+    """With a version in shadow, whose process has begun."""
+    store = PackageStore(tmp_path / "store")
     people.install(package, store=store)
     people.install(trial, store=store, version=2, epoch=2, stage="shadow")
+    with lender.Worker(store=store.root, people=people, ledger=tmp_path / "ledger.db") as started:
+        first: set[str] = set()
+        until(lambda: is_followed(started, first, lender))
+        yield started
+        assert started.stop() == 0
 
-    def shadowed() -> set[str]:
-        return {r.tags["shadow_of"] for r in read_records(ledger, limit=5000) if r.kind == "shadow"}
 
-    def is_followed(answered: set[str]) -> bool:
-        answered.add(worker.decide(lender.GOOD).body["decision_id"])
-        return bool(answered & shadowed())
+def is_followed(worker: Any, answered: set[str], lender: Any) -> bool:
+    """Whether a shadow stands in the ledger of any decision; asks for one more."""
+    answered.add(worker.decide(lender.GOOD).body["decision_id"])
+    records = read_records(worker.ledger, limit=5000)
+    return bool(answered & {record.tags["shadow_of"] for record in records if record.kind == "shadow"})
 
-    def metrics() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/metrics", timeout=SECONDS) as answer:
-            return str(answer.read(), "utf-8")
 
-    with lender.Worker(store=store.root, people=people, ledger=ledger) as worker:
-        until(partial(is_followed, set()))
-        (process,) = trial_processes(worker.process.pid)
-        os.kill(process, signal.SIGKILL)
-        answers = [worker.decide(lender.GOOD) for _ in range(20)]
-        assert {answer.status for answer in answers} == {200}
-        until(lambda: 'nbkit_shadow_process_ended_total{model="loans"} 1' in metrics())
-        until(partial(is_followed, set()))
-        assert trial_processes(worker.process.pid) != [process]
-        assert worker.stop() == 0
+def metrics(worker: Any) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.port}/metrics", timeout=SECONDS) as answer:
+        return str(answer.read(), "utf-8")
+
+
+def test_a_killed_process_costs_no_answer_and_comes_back(worker: Any, lender: Any) -> None:
+    (process,) = trial_processes(worker.process.pid)
+    os.kill(process, signal.SIGKILL)
+    answers = [worker.decide(lender.GOOD) for _ in range(20)]
+    assert {answer.status for answer in answers} == {200}
+    until(lambda: 'nbkit_shadow_process_ended_total{model="loans"} 1' in metrics(worker))
+    again: set[str] = set()
+    until(lambda: is_followed(worker, again, lender))
+    assert trial_processes(worker.process.pid) != [process]
+
+
+def test_where_hardly_more_may_come_in_nobody_is_shadowed(worker: Any, lender: Any) -> None:
+    def shed() -> int:
+        found = re.search(r'nbkit_shed_total\{queue="shadows"\} (\d+)', metrics(worker))
+        return int(found[1]) if found else 0
+
+    before = shed()
+    with ExitStack() as stack:
+        for _ in range(200):  # of 256
+            inside = stack.enter_context(socket.create_connection(("127.0.0.1", worker.port)))
+            inside.sendall(b"POST /v1/models/loans/decisions HTTP/1.1\r\n")
+        until(lambda: worker.decide(lender.GOOD).status == 200 and shed() > before)
+    again: set[str] = set()
+    until(lambda: is_followed(worker, again, lender))
 
 
 def trial_processes(worker: int) -> list[int]:
