@@ -43,6 +43,9 @@ DEADLINE_MS = 250.0
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
 MARKS = ['"fallback":""']
 
+# Of a storm: answers of the model in time of the capacity; those too late of all of them; in time again a second later.
+_SHARES = ("goodput_share", "late_share", "recovered_share")
+
 
 @dataclass(kw_only=True)
 class Server:
@@ -305,8 +308,7 @@ def overloads(server: Server, folder: Path, *, rounds: int, seconds: float) -> d
         **told[(rounds - 1) // 2],
         **{name: sum(each[name] for each in told) for name in ("broken", "lost")},
         "recovered_share": min(each["recovered_share"] for each in told),
-        "goodput_shares": [each["goodput_share"] for each in told],
-        "capacities_per_second": [each["capacity_per_second"] for each in told],
+        "storms": [{name: each[name] for name in ("capacity_per_second", *_SHARES)} for each in told],
     }
 
 
