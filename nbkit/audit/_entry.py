@@ -34,23 +34,17 @@ def entry_of(record: AuditRecord) -> Entry:
     AuditError
         It holds a value that JSON cannot carry exactly, or a time without a zone.
     """
-    problems: list[str] = []
-    if record.received_at.tzinfo is not UTC or record.decided_at.tzinfo is not UTC:
-        problems += _times(record)
-    # Subtracted from itself, a number is zero unless it is NaN or infinite: this runs for every value that is recorded.
-    if record.score is not None and record.score - record.score != 0.0:
-        problems.append(f"score: expected a finite number, got {record.score!r}")
-    problems += [
-        f"inputs.{name}: expected a finite number, got {value!r}"
-        for name, value in record.inputs.items()
-        if value.__class__ is float and value - value != 0.0
-    ]
-    if problems:
-        raise AuditError(f"record {record.id} cannot be written", problems=problems)
     try:
         body = _ENCODER.encode(record)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise AuditError(f"record {record.id} cannot be written as JSON: {error}") from error
+    problems: list[str] = []
+    if record.received_at.tzinfo is not UTC or record.decided_at.tzinfo is not UTC:
+        problems += _times(record)
+    if b"null" in body:  # which is what the encoder makes of a number that JSON has not
+        problems += _numbers(record)
+    if problems:
+        raise AuditError(f"record {record.id} cannot be written", problems=problems)
     return Entry(id=record.id, model=record.model, request_id=record.request_id, body=body)
 
 
@@ -59,6 +53,16 @@ def _times(record: AuditRecord) -> list[str]:
         f"{name}: expected a time in UTC, got {time.isoformat()}"
         for name, time in (("received_at", record.received_at), ("decided_at", record.decided_at))
         if time.tzinfo is not UTC and (time.utcoffset() is None or time.utcoffset())
+    ]
+
+
+def _numbers(record: AuditRecord) -> list[str]:
+    """Name what is NaN or infinite: subtracted from itself, any other number is zero."""
+    named = {"score": record.score} | {f"inputs.{name}": value for name, value in record.inputs.items()}
+    return [
+        f"{name}: expected a finite number, got {value!r}"
+        for name, value in named.items()
+        if isinstance(value, float) and value - value != 0.0
     ]
 
 

@@ -7,6 +7,8 @@ from functools import partial
 
 from nbkit.serve._answer import Answer
 from nbkit.serve._app import Endpoint, Guard, check_head, traced
+from nbkit.serve._guard import AccessGuard
+from nbkit.serve._head import KnownHead
 from nbkit.serve._http import RefusedError, Reply, json_reply, refusal_reply, too_large
 from nbkit.serve._lane import Ask, Lane
 from nbkit.serve._turn import Caller
@@ -32,6 +34,7 @@ class Express:
     ) -> None:
         self._lanes = {path.encode("ascii"): (path, *found) for path, found in lanes.items()}
         self._guard = guard
+        self._access = guard if isinstance(guard, AccessGuard) else None
         self._broken = broken
 
     @property
@@ -47,6 +50,7 @@ class Express:
         *,
         arrived: float,
         reply: Callable[[Reply], None],
+        head: KnownHead | None = None,
     ) -> None:
         """Decide a request; never raises.
 
@@ -62,11 +66,15 @@ class Express:
             When its last byte was there, on the clock of ``time.perf_counter``.
         reply : callable
             Called once, on the loop.
+        head : KnownHead, optional
+            Which holds the headers: who was let in with it comes in again.
         """
         path, endpoint, lane = self._lanes[url]
         try:
-            caller = self._guard(headers, endpoint)
-            check_head(headers, endpoint)
+            admitted = head.admitted if head is not None else None
+            if admitted is None or self._access is None or admitted[1] is not self._access.standing:
+                admitted = self._admit(headers, endpoint, head=head)
+            caller = admitted[0]
             if len(body) > endpoint.limit:
                 raise too_large(endpoint.limit)
         except RefusedError as error:
@@ -80,6 +88,22 @@ class Express:
                     answered=partial(_answered, reply, caller), broken=partial(self._failed, reply, path),
                 )
             )  # fmt: skip
+
+    def _admit(
+        self, headers: Mapping[bytes, bytes], endpoint: Endpoint, *, head: KnownHead | None
+    ) -> tuple[Caller, object]:
+        """Let in whom the guard knows, with a head that may come in; note where the same head needs no second look.
+
+        What may differ in it, the length, is that of the body, which is looked at each time.
+        """
+        if self._access is None:
+            admitted: tuple[Caller, object] = self._guard(headers, endpoint), None
+        else:
+            admitted = self._access.admit(headers, endpoint)
+        check_head(headers, endpoint)
+        if head is not None:
+            head.admitted = admitted if admitted[1] is not None else None
+        return admitted
 
     def _failed(self, reply: Callable[[Reply], None], path: str, error: Exception) -> None:
         reply(self._broken(path, error))

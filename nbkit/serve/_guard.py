@@ -126,7 +126,16 @@ class AccessGuard:
         if tokens is not None:
             tokens.fetch()
 
+    @property
+    def standing(self) -> object:
+        """Another object as soon as anything changed about the keys."""
+        return self._callers
+
     def __call__(self, headers: Mapping[bytes, bytes], endpoint: Endpoint) -> Caller:
+        """Return who calls (see `admit`)."""
+        return self.admit(headers, endpoint)[0]
+
+    def admit(self, headers: Mapping[bytes, bytes], endpoint: Endpoint) -> tuple[Caller, object]:
         """Return who calls.
 
         Parameters
@@ -138,28 +147,30 @@ class AccessGuard:
 
         Returns
         -------
-        Caller
+        caller : Caller
             With what it wants and the trace that it is part of.
+        standing : object
+            The same headers say the same for as long as this is `standing`; None where that has an end of its own.
 
         Raises
         ------
         RefusedError
             401: nobody that is known; 403: known, and not allowed.
         """
-        caller = self._caller(headers)
+        caller, standing = self._caller(headers)
         if endpoint.scope not in caller.scopes and "admin" not in caller.scopes:
             raise self._refused(403, "forbidden", f"scope {endpoint.scope!r} is needed")
         wants, trace = headers.get(STAGE_HEADER, b""), trace_of(headers)
         if wants and not caller.scopes & {"override", "admin"}:
             raise self._refused(403, "forbidden", f"{STAGE_HEADER.decode()}: scope 'override' is needed")
         if not wants and not trace:
-            return caller
+            return caller, standing
         if wants not in (b"", b"production", b"canary"):
             raise RefusedError(400, "bad_request", f"{STAGE_HEADER.decode()}: expected production or canary")
         scopes = caller.scopes | {"override"} if wants else caller.scopes
-        return Caller(name=caller.name, scopes=scopes, wants=wants.decode(), trace=trace)
+        return Caller(name=caller.name, scopes=scopes, wants=wants.decode(), trace=trace), standing
 
-    def _caller(self, headers: Mapping[bytes, bytes]) -> Caller:
+    def _caller(self, headers: Mapping[bytes, bytes]) -> tuple[Caller, object]:
         token = headers.get(b"x-api-key", b"")
         bearer = False
         if not token:
@@ -171,11 +182,12 @@ class AccessGuard:
         if not token:
             raise self._refused(401, "unauthorized", "an API key or a bearer token is needed")
         if bearer and self._tokens is not None:
-            return self._bearer(token, self._tokens)
-        entry = self._callers.get(self._file.digest(token))
+            return self._bearer(token, self._tokens), None
+        callers = self._callers
+        entry = callers.get(self._file.digest(token))
         if entry is None or (entry[0].expires_at and not entry[0].holds(now=self._now())):
             raise self._refused(401, "unauthorized", "the API key is not known, is revoked, or has ended")
-        return entry[1]
+        return entry[1], None if entry[0].expires_at else callers
 
     def _bearer(self, token: bytes, tokens: TokenVerifier) -> Caller:
         digest = hashlib.blake2b(token, key=self._known_key, digest_size=32).digest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nbkit.serve._turn import Caller
+
 __all__ = ["KnownHead"]
 
 _LENGTH = b"content-length"
@@ -17,7 +19,7 @@ _MOST_DIGITS = 9
 _MOST_BYTES = 8 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class KnownHead:
     """What came before and after the digits of the content length, and what the parser made of it all.
 
@@ -31,12 +33,15 @@ class KnownHead:
         Of the request line.
     headers : dict of bytes to bytes
         Names in lower case.
+    admitted : (Caller, object), optional
+        Whom the guard knew by it, and what must not have changed since.
     """
 
     before: bytes
     after: bytes
     url: bytes
     headers: dict[bytes, bytes]
+    admitted: tuple[Caller, object] | None = None
 
     @classmethod
     def learn(cls, data: bytes, *, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> KnownHead | None:

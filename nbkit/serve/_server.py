@@ -113,9 +113,10 @@ class StampingProtocol(HttpToolsProtocol):
         if known is not None:
             self._unset_keepalive_if_required()
             self.on_known_head()
-            cycle = _Quick(cast("KnownHead", self._head).url, [], keep_alive=True)
+            head = cast("KnownHead", self._head)
+            cycle = _Quick(head.url, [], keep_alive=True)
             self.cycle = cast("RequestResponseCycle", cycle)
-            self._offer(cycle, *known)
+            self._offer(cycle, *known, head=head)
             return
         self._feeding = True
         super().data_received(data)
@@ -233,9 +234,12 @@ class StampingProtocol(HttpToolsProtocol):
             scope[REPLY] = partial(self._reply, cycle)
         super().on_message_complete()
 
-    def _offer(self, cycle: _Quick, body: bytes, headers: Mapping[bytes, bytes]) -> None:
+    def _offer(
+        self, cycle: _Quick, body: bytes, headers: Mapping[bytes, bytes], *, head: KnownHead | None = None
+    ) -> None:
         express = cast("Express", self.express)
-        express.offer(cycle.path, headers, body, arrived=time.perf_counter(), reply=partial(self._send, cycle))
+        reply = partial(self._send, cycle)
+        express.offer(cycle.path, headers, body, arrived=time.perf_counter(), reply=reply, head=head)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self._unsent:

@@ -31,7 +31,9 @@ from nbkit.package import Package
 from nbkit.serve import AccessFile, PackageStore
 from nbkit.serve._app import Endpoint
 from nbkit.serve._connection import HEAD_LIMIT
+from nbkit.serve._express import Express
 from nbkit.serve._guard import AccessGuard, check_exposure
+from nbkit.serve._head import KnownHead
 from nbkit.serve._http import Call, RefusedError, Reply
 from nbkit.serve._metrics import Metrics
 from nbkit.serve._tokens import Issuer, TokenVerifier
@@ -110,6 +112,96 @@ def test_a_key_ends_by_the_clock_and_by_revocation(keys: Any, clock: list[dateti
     guard.reread()
     assert refusal(guard, x_api_key=tokens["shop"])[0] == 401
     assert guard(call(x_api_key=tokens["tester"]), DECIDE).name == "tester"
+
+
+# --- A head that is known -------------------------------------------------------------------------------------------
+
+
+class Door:
+    """An express behind a guard, asked again and again with one head of a connection that is kept open."""
+
+    def __init__(self, guard: AccessGuard, *, kind: bytes = b"application/json", **headers: str) -> None:
+        self.guard = guard
+        self.asks: list[Any] = []
+        self.replies: list[Reply] = []
+        endpoint = Endpoint(nothing, methods=("POST",), scope="decide", kinds=frozenset({b"application/json"}), limit=9)
+        self.express = Express(
+            {"/": (endpoint, self)},  # type: ignore[dict-item]
+            guard=guard,
+            broken=lambda path, error: Reply(status=500, body=type(error).__name__.encode()),
+        )
+        told = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        self.head = KnownHead(before=b"", after=b"", url=b"/", headers=told | {b"content-type": kind})
+
+    def take(self, ask: Any) -> None:
+        self.asks.append(ask)
+
+    def knock(self, body: bytes = b"{}") -> int:
+        """Ask once; return the status, or 0 where somebody was let in."""
+        before = len(self.asks), len(self.replies)
+        self.express.offer(b"/", self.head.headers, body, arrived=0.0, reply=self.replies.append, head=self.head)
+        assert (len(self.asks) - before[0]) + (len(self.replies) - before[1]) == 1
+        return self.replies[-1].status if len(self.replies) > before[1] else 0
+
+
+async def nothing(_: Call) -> Reply:
+    return Reply()
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> tuple[Path, str]:
+    """A key that has no end."""
+    file, _, token = AccessFile.begin().add("shop", scopes=["decide"], now=NOW)
+    file.save(tmp_path / "lasting.json")
+    return tmp_path / "lasting.json", token
+
+
+def test_whom_the_same_head_let_in_comes_in_again_until_the_key_is_revoked(
+    lasting: tuple[Path, str], clock: list[datetime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, token = lasting
+    door = Door(guard_of(clock, keys=path), authorization=f"Bearer {token}")
+    assert door.knock() == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(door.guard, "admit", None)  # nobody is asked again
+        assert door.knock() == 0
+        assert door.knock(b"x" * 10) == 413  # but what may differ is looked at each time
+    assert {ask.caller.name for ask in door.asks} == {"shop"}
+    file = AccessFile.load(path)
+    file.revoke(file.keys[0].id, now=NOW).save(path)
+    door.guard.reread()
+    assert [door.knock(), door.knock()] == [401, 401]
+
+
+def test_whoever_has_an_end_is_looked_at_each_time(
+    keys: Any, oidc: Path, make_token: Callable[..., str], clock: list[datetime]
+) -> None:
+    path, tokens = keys
+    doors = [
+        Door(guard_of(clock, keys=path), x_api_key=tokens["shop"]),
+        Door(guard_of(clock, tokens=TokenVerifier(Issuer.load(oidc))), authorization=f"Bearer {make_token()}"),
+    ]
+    assert [door.knock() for door in doors * 2] == [0] * 4
+    clock[0] = NOW + timedelta(days=1)
+    assert [door.knock() for door in doors] == [401, 401]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"kind": b"text/plain"}, 415),
+        ({"content_encoding": "gzip"}, 415),
+        ({"x_nbkit_stage": "canary"}, 403),
+        ({"content_length": "99"}, 413),
+    ],
+)
+def test_a_head_that_was_refused_is_not_let_in_the_next_time(
+    lasting: tuple[Path, str], clock: list[datetime], headers: dict[str, Any], status: int
+) -> None:
+    path, token = lasting
+    door = Door(guard_of(clock, keys=path), x_api_key=token, **headers)
+    assert [door.knock(), door.knock()] == [status, status]
+    assert door.head.admitted is None
 
 
 def test_a_broken_file_changes_nothing_while_serving(keys: Any, clock: list[datetime]) -> None:

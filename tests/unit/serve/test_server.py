@@ -70,7 +70,10 @@ class Offered:
 
     paths = frozenset({PATH.encode()})
 
-    def offer(self, url: bytes, headers: Any, body: bytes, *, arrived: float, reply: Callable[[Reply], None]) -> None:
+    def offer(
+        self, url: bytes, headers: Any, body: bytes, *, arrived: float, reply: Callable[[Reply], None], head: Any
+    ) -> None:
+        assert head is None or head.headers is headers
         assert url == PATH.encode()
         assert arrived > 0
         assert dict(headers)[b"host"] == b"x"
