@@ -53,7 +53,11 @@ _COLUMNS = {
     "frontier": ["one integer", "size bigint", "nodes bytea"],
 }
 
-_INSERT = (
+# Each statement that is sent costs both sides as much as two records, so there are few.
+_TAKE_TURN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN}); SELECT size FROM frontier"  # noqa: S608 - a number of ours
+_APPEND = (
+    "WITH signed AS (INSERT INTO checkpoints VALUES (%b, %b, %b, %b)), "
+    "edge AS (UPDATE frontier SET size = %b, nodes = %b) "
     "INSERT INTO records SELECT * FROM "
     "unnest(%b::bigint[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::bytea[])"
 )
@@ -198,11 +202,10 @@ class PostgresBook:
         self, connection: psycopg.Connection[Any], entries: Sequence[Entry], *, known: frozenset[str]
     ) -> list[int | AuditError]:
         """Two round trips: take the turn and see where the tree ends; then insert, sign and commit."""
-        with connection.pipeline():
-            connection.execute("BEGIN")
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (_TURN,))
-            size = connection.execute("SELECT size FROM frontier")
-        if size.fetchone() != (self._tree.frontier.size,):
+        turn = connection.execute(_TAKE_TURN)
+        while turn.nextset():
+            pass
+        if turn.fetchone() != (self._tree.frontier.size,):
             self._resume(connection)  # another writer has appended
         new, seen = [], set()
         for entry in entries:
@@ -218,11 +221,8 @@ class PostgresBook:
         signed = row_of_checkpoint(checkpoint)
         edge = (frontier.size, frontier.to_bytes())
         with connection.pipeline():
-            # The records come last, because a repeat among them fails: the driver takes for prepared what the server
-            # then skips, and asks for it in vain from there on. For the same reason it must not prepare COMMIT.
-            connection.execute("INSERT INTO checkpoints VALUES (%s, %s, %s, %s)", signed, prepare=True)
-            connection.execute("UPDATE frontier SET size = %s, nodes = %s", edge, prepare=True)
-            connection.execute(_INSERT, _by_column(rows), prepare=True)
+            connection.execute(_APPEND, (*signed, *edge, *_by_column(rows)), prepare=True)
+            # A repeat among the records fails: the driver would take for prepared what the server then skips.
             connection.execute("COMMIT", prepare=False)
         self._tree.grew(frontier, checkpoint)
         places = {row[1]: row[0] for row in rows}
