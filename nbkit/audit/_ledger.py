@@ -169,32 +169,19 @@ class Ledger:
                 ready.append(_Waiting(entry_of(record), may_wait, ticket, tell))
             except AuditError as error:
                 refused.append((ticket, error))
-        problem = self._put(ready)
+        problem = ""
+        with self._gate:
+            if self._closed:
+                problem = "the ledger is closed"
+            elif self._queue.qsize() + len(ready) > MOST_WAITING:
+                problem = f"the ledger is behind: {MOST_WAITING} records wait for the disk"
+            else:
+                for waiting in ready:
+                    self._queue.put(waiting)
         if problem:
             refused += [(waiting.ticket, AuditError(problem)) for waiting in ready]
         if refused:
             tell(refused)
-
-    def post_entries(self, entries: Sequence[Entry]) -> None:
-        """Hand over records that were made ready in another process and that nobody waits for.
-
-        Parameters
-        ----------
-        entries : sequence of Entry
-            From `entry_of`. Those that cannot be taken are lost.
-        """
-        self._put([_Waiting(entry, False, None, nobody_hears) for entry in entries])
-
-    def _put(self, ready: Sequence[_Waiting]) -> str:
-        """Queue records; return why they were not taken."""
-        with self._gate:
-            if self._closed:
-                return "the ledger is closed"
-            if self._queue.qsize() + len(ready) > MOST_WAITING:
-                return f"the ledger is behind: {MOST_WAITING} records wait for the disk"
-            for waiting in ready:
-                self._queue.put(waiting)
-        return ""
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request.
@@ -294,10 +281,6 @@ class Ledger:
         places = self._committer.commit([w.entry for w in batch], may_wait=[w.may_wait for w in batch])
         tell_all((w.tell, [(w.ticket, place)]) for w, place in zip(batch, places, strict=True))
         self._committer.tidy()
-
-
-def nobody_hears(_outcomes: Sequence[tuple[object, object]]) -> None:
-    """Let what became of records be: nobody was answered."""
 
 
 def _resolve(outcomes: Sequence[tuple[object, int | AuditError]]) -> None:

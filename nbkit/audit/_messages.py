@@ -9,6 +9,7 @@ from nbkit.audit._entry import Entry
 
 __all__ = [
     "ANSWERS",
+    "ASIDE",
     "REQUESTS",
     "Close",
     "Closed",
@@ -78,4 +79,6 @@ class Closed(msgspec.Struct, array_like=True, tag="closed"):
 
 
 REQUESTS = msgspec.msgpack.Decoder(Posted | Find | Read | Close)
+# Of a process that nobody waits for, a datagram each.
+ASIDE = msgspec.msgpack.Decoder(list[Entry])
 ANSWERS = msgspec.msgpack.Decoder(Ready | Told | Found | Closed)

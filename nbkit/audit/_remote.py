@@ -21,7 +21,7 @@ from nbkit.audit._checkpoint import Checkpoint
 from nbkit.audit._committer import MOST_WAITING, seal, seal_key_of
 from nbkit.audit._entry import Entry, entry_of, record_of
 from nbkit.audit._find import Finder
-from nbkit.audit._ledger import Ledger, Tell, nobody_hears, tell_all
+from nbkit.audit._ledger import Ledger, Tell, tell_all
 from nbkit.audit._messages import (
     ANSWERS,
     Close,
@@ -43,13 +43,6 @@ __all__ = ["AnyLedger", "RemoteLedger"]
 
 _Answer = TypeVar("_Answer", Ready, Closed)
 
-# How long records that nobody waits for lie here for others to go with: each message wakes the writer, and one that
-# comes alone is a commit of its own.
-_LATER_SECONDS = 0.02
-
-# As much of them as a socket takes at once goes at once.
-_MOST_LATER = CHUNK // 4
-
 # How long a look into the journal may take: it is asked between two commits.
 _ANSWER_SECONDS = 5.0
 
@@ -57,7 +50,7 @@ _ANSWER_SECONDS = 5.0
 class RemoteLedger:
     """What a service needs of a ledger, asked of the process that writes it.
 
-    Used from one event loop; `post_all`, `post_entries`, `find` and `read` also from other threads.
+    Used from one event loop; `post_all`, `find` and `read` also from other threads.
 
     Parameters
     ----------
@@ -86,8 +79,6 @@ class RemoteLedger:
         self._frames = Frames()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._out = bytearray()
-        self._later = bytearray()
-        self._later_is_due = False
         self._lock = threading.Lock()
         self._closed = False
         self._count = 0
@@ -130,32 +121,23 @@ class RemoteLedger:
             else:
                 may_wait.append(waits)
                 tickets.append(ticket)
-        problem = self._post(entries, may_wait, tickets, tell=tell, hurry=True) if entries else ""
-        if problem:
-            refused += [(ticket, AuditError(problem)) for ticket in tickets]
-        if refused:
-            tell(refused)
-
-    def post_entries(self, entries: Sequence[Entry]) -> None:
-        """Hand over what nobody waits for (see `Ledger.post_entries`); it goes with the next, or soon after."""
-        if entries:
-            self._post([*entries], [False] * len(entries), [None] * len(entries), tell=nobody_hears, hurry=False)
-
-    def _post(
-        self, entries: list[Entry], may_wait: list[bool], tickets: list[object], *, tell: Tell, hurry: bool
-    ) -> str:
-        """Send entries; return why they were not taken."""
+        problem = ""
         with self._lock:
             if self._closed:
-                return "the ledger is closed"
-            if self._waiting + len(tickets) > MOST_WAITING:
-                return f"the ledger is behind: {MOST_WAITING} records wait for the disk"
-            self._count = number = self._count + 1
-            self._waiting += len(tickets)
-            self._told[number] = (tickets, tell)
-        self.listen()
-        self._send(framed(Posted(number, entries, may_wait)), hurry=hurry)
-        return ""
+                problem = "the ledger is closed"
+            elif self._waiting + len(tickets) > MOST_WAITING:
+                problem = f"the ledger is behind: {MOST_WAITING} records wait for the disk"
+            elif tickets:
+                self._count = number = self._count + 1
+                self._waiting += len(tickets)
+                self._told[number] = (tickets, tell)
+        if problem:
+            refused += [(ticket, AuditError(problem)) for ticket in tickets]
+        elif tickets:
+            self.listen()
+            self._send(framed(Posted(number, entries, may_wait)))
+        if refused:
+            tell(refused)
 
     def find(self, model: str, request_id: str) -> AuditRecord | None:
         """Return the record of a request (see `Ledger.find`); blocks, so not for the event loop."""
@@ -178,7 +160,7 @@ class RemoteLedger:
         self._detach()
         self._channel.setblocking(True)
         with suppress(OSError):
-            closed = self._wait_for(Closed, sending=bytes(self._out + self._later) + framed(Close()))
+            closed = self._wait_for(Closed, sending=bytes(self._out) + framed(Close()))
             self.checkpoint = closed.checkpoint if closed else self.checkpoint
         self._end()
 
@@ -199,29 +181,15 @@ class RemoteLedger:
             raise AuditError(answers[0].problem)
         return record_of(answers[0].body, place="journal") if answers[0].body else None
 
-    def _send(self, data: bytes, *, hurry: bool = True) -> None:
+    def _send(self, data: bytes) -> None:
         loop = self._loop
         if loop is None:
             return  # asked from a thread before the loop listens, or after the writer has ended: there is no answer
-        act = self._write if hurry else self._lay_by
         if asyncio._get_running_loop() is loop:
-            act(data)
+            self._write(data)
         else:
             with suppress(RuntimeError):  # the loop has ended: nobody waits any more
-                loop.call_soon_threadsafe(act, data)
-
-    def _lay_by(self, data: bytes) -> None:
-        self._later += data
-        if len(self._later) >= _MOST_LATER:
-            self._write()
-        elif not self._later_is_due:
-            self._later_is_due = True
-            asyncio.get_running_loop().call_later(_LATER_SECONDS, self._send_later)
-
-    def _send_later(self) -> None:
-        self._later_is_due = False
-        if self._later:  # or else they went with others
-            self._write()
+                loop.call_soon_threadsafe(self._write, data)
 
     def _detach(self) -> None:
         if self._loop is not None and not self._loop.is_closed():
@@ -232,8 +200,7 @@ class RemoteLedger:
     def _write(self, data: bytes = b"") -> None:
         """Send what the socket takes; the rest when it takes more. A writer that is behind never blocks the loop."""
         waited = bool(self._out)
-        self._out += self._later + data
-        self._later.clear()
+        self._out += data
         if waited and data:
             return
         try:

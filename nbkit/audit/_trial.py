@@ -14,7 +14,7 @@ from nbkit.audit._entry import leaf_of
 from nbkit.audit._read import reading
 from nbkit.errors import LedgerTamperedError
 
-__all__ = ["CANARY_DECISION", "CANARY_VERSION", "CHAMPION_DECISION", "trial_summary"]
+__all__ = ["CANARY_DECISION", "CANARY_VERSION", "CHAMPION_DECISION", "SHADOW_ID", "trial_summary"]
 
 # Tag of a shadow's record: what the version that answered had decided about the same row.
 CHAMPION_DECISION = "champion_decision"
@@ -22,6 +22,9 @@ CHAMPION_DECISION = "champion_decision"
 # Tags of what the champion would have decided about a row that the canary answered: the answer, and whose it was.
 CANARY_DECISION = "canary_decision"
 CANARY_VERSION = "canary_version"
+
+# How request ids of shadows begin: a caller's begin with a letter or a digit, so none takes the place of the other.
+SHADOW_ID = "~shadow:"
 
 _ERROR = "error"
 _DECLINE = "decline"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 from collections.abc import Callable, Sequence
@@ -10,8 +11,9 @@ from contextlib import suppress
 import msgspec
 
 from nbkit.audit._committer import MOST_IN_A_COMMIT, Committer
-from nbkit.audit._entry import entry_of
+from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._messages import (
+    ASIDE,
     REQUESTS,
     Close,
     Closed,
@@ -24,13 +26,21 @@ from nbkit.audit._messages import (
     Refused,
     Told,
 )
+from nbkit.audit._trial import SHADOW_ID
 from nbkit.errors import AlreadyRecordedError, AuditError
 from nbkit.frames import CHUNK, Frames, framed
 
 __all__ = ["write_for"]
 
+_LOG = logging.getLogger("nbkit.audit")
 
-def write_for(channel: socket.socket, *, open_committer: Callable[[], Committer]) -> None:
+# How long records that nobody waits for lie here for others to go with.
+_LATER_SECONDS = 0.02
+
+
+def write_for(
+    channel: socket.socket, *, open_committer: Callable[[], Committer], aside: socket.socket | None = None
+) -> None:
     """Write what comes over a channel until it closes; the other end is a `RemoteLedger`.
 
     When the other end dies, what it has handed over is written before this returns.
@@ -41,6 +51,9 @@ def write_for(channel: socket.socket, *, open_committer: Callable[[], Committer]
         Blocking.
     open_committer : callable
         Opens the ledger.
+    aside : socket, optional
+        Datagrams of processes that nobody waits for: each a list of entries whose request ids begin with
+        ``~shadow:``; what they say is written with the next that comes, or soon after, and nobody hears of it.
 
     Raises
     ------
@@ -49,7 +62,7 @@ def write_for(channel: socket.socket, *, open_committer: Callable[[], Committer]
     """
     committer = open_committer()
     try:
-        _Writer(channel, committer).run()
+        _Writer(channel, committer, aside=aside).run()
     finally:
         committer.close()
 
@@ -57,8 +70,9 @@ def write_for(channel: socket.socket, *, open_committer: Callable[[], Committer]
 class _Writer:
     """One thread: reads what is there, commits it, answers, and drains the journal meanwhile."""
 
-    def __init__(self, channel: socket.socket, committer: Committer) -> None:
+    def __init__(self, channel: socket.socket, committer: Committer, *, aside: socket.socket | None) -> None:
         self._channel = channel
+        self._aside = aside
         self._committer = committer
         self._frames = Frames()
 
@@ -84,7 +98,7 @@ class _Writer:
                     self._answer(Closed(committer.checkpoint))
                     return
                 self._answer(self._found(message))
-            self._commit(posts)
+            self._commit(posts, self._said_aside())
         committer.drain(at_once=True)
 
     def _next(self) -> tuple[list[Posted | Find | Read | Close], bool]:
@@ -92,7 +106,15 @@ class _Writer:
         messages: list[Posted | Find | Read | Close] = []
         records = 0
         patience = self._committer.patience
-        while records < MOST_IN_A_COMMIT and select.select([self._channel], [], [], patience)[0]:
+        watched = [self._channel] if self._aside is None else [self._channel, self._aside]
+        while records < MOST_IN_A_COMMIT:
+            ready = select.select(watched, [], [], patience)[0]
+            if self._channel not in ready:
+                if not ready or messages:
+                    break
+                # Alone they would be a commit of their own, and whoever comes next would wait for it.
+                watched, patience = [self._channel], _LATER_SECONDS
+                continue
             try:
                 data = self._channel.recv(CHUNK)
             except ConnectionResetError:
@@ -105,11 +127,28 @@ class _Writer:
             patience = 0.0 if messages else patience
         return messages, False
 
-    def _commit(self, posts: Sequence[Posted]) -> None:
-        if not posts:
+    def _said_aside(self) -> list[Entry]:
+        """Take what is there of what nobody waits for."""
+        entries: list[Entry] = []
+        while self._aside is not None and len(entries) < MOST_IN_A_COMMIT:
+            try:
+                data = self._aside.recv(CHUNK, socket.MSG_DONTWAIT)
+                said = ASIDE.decode(data)
+            except BlockingIOError:
+                break
+            except (OSError, msgspec.MsgspecError) as error:
+                _LOG.error("not understood", extra={"fields": {"error": type(error).__name__}})
+                break
+            # Whoever holds somebody's model may say anything: nothing of it takes the place of a decision.
+            entries += [entry for entry in said if entry.request_id.startswith(SHADOW_ID)]
+        return entries
+
+    def _commit(self, posts: Sequence[Posted], aside: Sequence[Entry] = ()) -> None:
+        if not posts and not aside:
             return
         entries = [entry for post in posts for entry in post.entries]
-        places = iter(self._committer.commit(entries, may_wait=[waits for post in posts for waits in post.may_wait]))
+        may_wait = [waits for post in posts for waits in post.may_wait]
+        places = iter(self._committer.commit([*entries, *aside], may_wait=[*may_wait, *(False for _ in aside)]))
         outcomes = [Outcome(post.number, _told_of([next(places) for _ in post.entries])) for post in posts]
         self._answer(Told(outcomes, self._committer.checkpoint, self._committer.journaled))
         self._committer.tidy()

@@ -27,16 +27,26 @@ class ForkServer:
     Parameters
     ----------
     run : callable
-        What each forked process does with its end of a channel; it ends when this returns.
+        What each forked process does with its end of a channel, and with a socket for datagrams that all of them share;
+        it ends when this returns.
+
+    Attributes
+    ----------
+    said : socket
+        Where those datagrams arrive.
     """
 
-    def __init__(self, run: Callable[[socket.socket], None]) -> None:
+    def __init__(self, run: Callable[[socket.socket, socket.socket], None]) -> None:
         self._asks, asked = socket.socketpair()
+        self.said, says = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.process = os.fork()
         if self.process == 0:
             self._asks.close()
-            end_with(partial(_fork_for, asked, run), name="nbkit-forks")
+            # Whoever sends to nobody must hear so.
+            self.said.close()
+            end_with(partial(_fork_for, asked, lambda channel: run(channel, says)), name="nbkit-forks")
         asked.close()
+        says.close()
 
     def start(self) -> socket.socket:
         """Fork one more.
@@ -63,6 +73,7 @@ class ForkServer:
     def close(self) -> None:
         """End it; what it has forked ends when its channels are closed."""
         self._asks.close()
+        self.said.close()
         with suppress(ChildProcessError):
             os.waitpid(self.process, 0)
 

@@ -1,7 +1,7 @@
 """The process beside a worker in which versions on trial decide: it may hang, leak or crash, and nobody waits for it.
 
-It reads `Batch` after `Batch` and answers each with a `Judged`. It has no key and opens no ledger: what it says is
-recorded by the worker.
+It reads `Batch` after `Batch` and answers each with a `Judged`. It has no key and opens no ledger: its records go to
+the ledger's writer, which takes no others than those of shadows from it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, Entry, entry_of
+from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, SHADOW_ID, Entry, entry_of
 from nbkit.contract import RowCheck
 from nbkit.frames import CHUNK, Frames, framed
 from nbkit.package import Package
@@ -30,12 +30,9 @@ from nbkit.serve._shadow import shadow_decisions
 from nbkit.serve._spending import route_of
 from nbkit.serve._store import PackageStore
 
-__all__ = ["SHADOW_ID", "Batch", "Judged", "Shadowed", "Trial", "TrialJudge", "answer_batches", "decide_trials"]
+__all__ = ["Batch", "Judged", "Shadowed", "Trial", "TrialJudge", "answer_batches", "decide_trials"]
 
 _LOG = logging.getLogger("nbkit.serve")
-
-# A caller's request id begins with a letter or digit, so no caller can take the place of a shadow's record.
-SHADOW_ID = "~shadow"
 
 # Tag of an audit record.
 SHADOW_OF = "shadow_of"
@@ -48,6 +45,11 @@ _NICENESS = 10
 
 # A batch that takes longer hangs: the kernel then ends the process, whatever the model is doing.
 _LONGEST_SECONDS = 60
+
+# Records of a kilobyte or two: a datagram must fit into what a socket holds.
+_MOST_IN_A_DATAGRAM = 32
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 _Row = dict[str, float | str | None]
 
@@ -116,13 +118,10 @@ class Judged(msgspec.Struct, array_like=True):
 
     Parameters
     ----------
-    entries : list of Entry
-        The records; none where the version cannot be loaded.
     routes : list of (str, bool, int)
         Who decided, whether the model gave a score, and how often that was so.
     """
 
-    entries: list[Entry]
     routes: list[tuple[str, bool, int]]
 
 
@@ -148,7 +147,7 @@ class TrialJudge:
         # The last one asked is the last one here.
         self._loaded: dict[str, tuple[Package, Judge, RowCheck] | None] = {}
 
-    def judge(self, batch: Batch) -> Judged:
+    def judge(self, batch: Batch) -> tuple[list[Entry], Judged]:
         """Return what is to be recorded.
 
         Parameters
@@ -158,12 +157,14 @@ class TrialJudge:
 
         Returns
         -------
-        Judged
+        entries : list of Entry
             One record for each decision, also where the version failed; none where it cannot be loaded.
+        judged : Judged
+            For the worker.
         """
         loaded = self._version(batch.trial)
         if loaded is None:
-            return Judged([], [])
+            return [], Judged([])
         package, judge, rows = loaded
         started = time.perf_counter()
         checked: list[_Row | Exception] = [
@@ -185,7 +186,7 @@ class TrialJudge:
             record = self._record(batch.trial, decision, told=each, cause=cause, latency_us=latency_us)
             routes[route_of(record), record.score is not None] += 1
             entries.append(entry_of(record))
-        return Judged(entries, [(route, asked, times) for (route, asked), times in routes.items()])
+        return entries, Judged([(route, asked, times) for (route, asked), times in routes.items()])
 
     def _version(self, trial: Trial) -> tuple[Package, Judge, RowCheck] | None:
         digest = trial.package_digest
@@ -213,7 +214,7 @@ class TrialJudge:
             tags[CHAMPION_DECISION] = of.decision
         return AuditRecord(
             id=self._new_id(),
-            request_id=f"{SHADOW_ID}:{trial.version}:{of.id}",
+            request_id=f"{SHADOW_ID}{trial.version}:{of.id}",
             model=trial.name,
             version=trial.version,
             package_digest=trial.package_digest,
@@ -252,13 +253,15 @@ def _without_model(row: Mapping[str, float | str | None], *, package: Package, j
     return judgement.decision if judgement else default
 
 
-def answer_batches(channel: socket.socket, *, judge: TrialJudge) -> None:
+def answer_batches(channel: socket.socket, says: socket.socket, *, judge: TrialJudge) -> None:
     """Answer until nobody asks any more.
 
     Parameters
     ----------
     channel : socket
         From and to the worker; blocking.
+    says : socket
+        To the ledger's writer: datagrams.
     judge : TrialJudge
         Makes the records.
     """
@@ -268,24 +271,26 @@ def answer_batches(channel: socket.socket, *, judge: TrialJudge) -> None:
         for frame in frames.feed(data):
             signal.alarm(_LONGEST_SECONDS)
             batch = decoder.decode(frame)
-            judged = Judged([], [])
+            entries, judged = list[Entry](), Judged([])
             try:
-                judged = judge.judge(batch)
+                entries, judged = judge.judge(batch)
             except Exception as error:  # noqa: BLE001 - a shadow ends here: whatever it raises is nobody's answer
                 fields = {"version": batch.trial.version, "error": type(error).__name__, "at": place_of(error)}
                 _LOG.error("shadow failed", extra={"fields": fields | {"rows": len(batch.decisions)}})
-            channel.sendall(framed(judged))
             signal.alarm(0)
+            for at in range(0, len(entries), _MOST_IN_A_DATAGRAM):
+                says.send(_ENCODER.encode(entries[at : at + _MOST_IN_A_DATAGRAM]))
+            channel.sendall(framed(judged))
 
 
-def decide_trials(channel: socket.socket, *, store: Path) -> None:
+def decide_trials(channel: socket.socket, says: socket.socket, *, store: Path) -> None:
     """Run the process.
 
     Parameters
     ----------
-    channel : socket
-        As `answer_batches` takes it.
+    channel, says : socket
+        As `answer_batches` takes them.
     store : Path
         The package store.
     """
-    answer_batches(channel, judge=TrialJudge(PackageStore(store).package, now=utc_now, new_id=Ids()))
+    answer_batches(channel, says, judge=TrialJudge(PackageStore(store).package, now=utc_now, new_id=Ids()))

@@ -1,4 +1,4 @@
-"""A worker's end of the process in which versions on trial decide: rows go out, records come in."""
+"""A worker's end of the process in which versions on trial decide."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from typing import cast
 
 import msgspec
 
-from nbkit.audit import AnyLedger, Entry
 from nbkit.frames import Frames, framed
 from nbkit.records import AuditRecord
 from nbkit.serve._active import Active
 from nbkit.serve._metrics import Metrics
-from nbkit.serve._shadow_process import SHADOW_ID, Batch, Judged, Shadowed, Trial
+from nbkit.serve._shadow_process import Batch, Judged, Shadowed, Trial
 from nbkit.serve._spending import ROUTES
 from nbkit.serve._turn import Turn
 
@@ -41,7 +40,7 @@ _LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Shadows(asyncio.Protocol):
-    """Hands decisions to versions on trial, and their records to the ledger; used from the event loop.
+    """Hands decisions to versions on trial; used from the event loop.
 
     Parameters
     ----------
@@ -49,16 +48,13 @@ class Shadows(asyncio.Protocol):
         The registered model.
     start : callable
         Starts the process and returns a channel to it (`ForkServer.start`).
-    ledger : Ledger or RemoteLedger
-        Where shadows are recorded.
     metrics : Metrics
         Counts processes that ended.
     """
 
-    def __init__(self, name: str, *, start: Callable[[], socket.socket], ledger: AnyLedger, metrics: Metrics) -> None:
+    def __init__(self, name: str, *, start: Callable[[], socket.socket], metrics: Metrics) -> None:
         self._name = name
         self._start = start
-        self._ledger = ledger
         self._metrics = metrics
         self._wanted = asyncio.Event()
         self._ended = asyncio.Event()
@@ -178,7 +174,7 @@ class Shadows(asyncio.Protocol):
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Record what the process has judged.
+        """Count what the process has judged.
 
         Parameters
         ----------
@@ -194,9 +190,6 @@ class Shadows(asyncio.Protocol):
                 cast("asyncio.WriteTransport", self._transport).abort()
                 return
             self.waiting -= decisions
-            # A process that holds somebody's model may say anything: nothing of it takes the place of a decision.
-            mine = [each for each in judged.entries if _is_shadow(each, name=self._name)]
-            self._ledger.post_entries(mine)
             for route, asked, times in judged.routes:
                 if route in ROUTES:
                     self._metrics.spending.add_shadows(
@@ -223,7 +216,3 @@ class Shadows(asyncio.Protocol):
         self._gathered.clear()
         self._asked.clear()
         self.waiting = 0
-
-
-def _is_shadow(entry: Entry, *, name: str) -> bool:
-    return entry.model == name and entry.request_id.startswith(f"{SHADOW_ID}:")

@@ -197,7 +197,7 @@ def _model(
         metrics=metrics,
         markers=(note_ticket,),
     )
-    shadows = Shadows(name, start=fork, ledger=ledger, metrics=metrics)
+    shadows = Shadows(name, start=fork, metrics=metrics)
     trials = Trials(
         name, shadows=shadows, secret=secret, metrics=metrics,
         busy=lambda: gate.is_crowded or service.queue_age > _BUSY_SECONDS,

@@ -125,7 +125,7 @@ def run_worker(options: WorkerOptions, *, forks: ForkServer) -> None:
     has_tls = options.tls_cert is not None or options.tls_elsewhere
     check_exposure(options.host, has_auth=options.secured, has_tls=has_tls)
     sys.setswitchinterval(_SWITCH_SECONDS)
-    writer = Writer(options.ledger, key=options.ledger_key, now=utc_now, journal=options.journal)
+    writer = Writer(options.ledger, key=options.ledger_key, now=utc_now, journal=options.journal, aside=forks.said)
     try:
         _answer(options, writer=writer, forks=forks)
     finally:

@@ -37,17 +37,27 @@ class Writer:
         The clock: aware, UTC.
     journal : Path, optional
         Where records wait while the ledger cannot take them.
+    aside : socket
+        From processes that nobody waits for, as `write_for` takes it; it is the writer's alone from then on.
     """
 
     def __init__(
-        self, place: Place, *, key: Ed25519PrivateKey, now: Callable[[], datetime], journal: Path | None
+        self,
+        place: Place,
+        *,
+        key: Ed25519PrivateKey,
+        now: Callable[[], datetime],
+        journal: Path | None,
+        aside: socket.socket,
     ) -> None:
         self.channel, theirs = socket.socketpair()
         self.process = os.fork()
         if self.process == 0:
             self.channel.close()
-            end_with(partial(_write, theirs, place, key=key, now=now, journal=journal), name="nbkit-ledger")
+            act = partial(_write, theirs, place, key=key, now=now, journal=journal, aside=aside)
+            end_with(act, name="nbkit-ledger")
         theirs.close()
+        aside.close()
 
     def wait(self) -> None:
         """Wait until it has ended."""
@@ -61,9 +71,14 @@ def _write(
     key: Ed25519PrivateKey,
     now: Callable[[], datetime],
     journal: Path | None,
+    aside: socket.socket,
 ) -> int:
     try:
-        write_for(channel, open_committer=lambda: Committer.open(place, key=key, now=now, journal=journal))
+        write_for(
+            channel,
+            open_committer=lambda: Committer.open(place, key=key, now=now, journal=journal),
+            aside=aside,
+        )
     except NbkitError as error:
         _LOG.error("cannot write", extra={"fields": {"reason": str(error)}})
         return 1

@@ -165,16 +165,6 @@ def test_all_that_was_submitted_is_written_before_it_closes(
         ledger.submit(make_record(99)).result(0)
 
 
-def test_entries_from_elsewhere_are_written_and_nobody_hears(
-    path: Path, key: Ed25519PrivateKey, make_record: MakeRecord
-) -> None:
-    with Ledger.open(path, key=key, now=lambda: NOON) as ledger:
-        ledger.post_entries([entry_of(make_record(1)), entry_of(make_record(2))])
-        assert ledger.submit(make_record(3)).result(5) == 3
-    ledger.post_entries([entry_of(make_record(4))])  # closed: lost
-    assert verify_ledger(path, public_key=key.public_key()).records == 3
-
-
 def test_a_caller_who_gave_up_does_not_disturb_the_others(ledger: Ledger, path: Path, make_record: MakeRecord) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # holds the writer back until both have been handed over

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from nbkit.audit import Committer, Ledger, Place, RemoteLedger, read_records, ve
 from nbkit.audit import _committer as committer_module
 from nbkit.audit import _messages as messages_module
 from nbkit.audit import _remote as remote_module
+from nbkit.audit import _writer as writer_module
 from nbkit.audit._entry import Entry, entry_of
 from nbkit.audit._journal import Journal
 from nbkit.audit._messages import Find, Found, Outcome, Posted, Read, Refused, Told
@@ -93,6 +95,8 @@ class Writing:
     key: Ed25519PrivateKey
     journal: Path | None = None
     opens: Callable[[], Committer] | None = None
+    says: socket.socket = field(init=False)
+    aside: socket.socket = field(init=False)
     ours: socket.socket = field(init=False)
     theirs: socket.socket = field(init=False)
     thread: threading.Thread = field(init=False)
@@ -102,16 +106,19 @@ class Writing:
 
     def __post_init__(self) -> None:
         self.ours, self.theirs = socket.socketpair()
+        self.says, self.aside = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
 
     def _run(self) -> None:
         try:
-            write_for(self.theirs, open_committer=self.opens or self._open)
+            write_for(self.theirs, open_committer=self.opens or self._open, aside=self.aside)
         except (AuditError, OSError, ValueError) as error:
             self.problem = error
         finally:
             self.theirs.close()
+            self.aside.close()
+            self.says.close()
 
     def _open(self) -> Committer:
         self.committer = Committer.open(self.place, key=self.key, now=lambda: NOON, journal=self.journal)
@@ -369,74 +376,76 @@ def test_a_question_that_is_not_answered_in_time_is_an_error_and_its_answer_is_d
     asyncio.run(run())
 
 
-def test_what_nobody_waits_for_goes_with_the_next_that_hurries(
+def aside_of(*entries: Entry) -> bytes:
+    return msgspec.msgpack.encode(list(entries))
+
+
+def shadow_of(record: AuditRecord) -> Entry:
+    """The record of one that answered nobody."""
+    return entry_of(msgspec.structs.replace(record, request_id=f"~shadow:2:{record.id}", kind="shadow"))
+
+
+def test_what_is_said_aside_goes_with_the_next_that_comes(
     both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 3600.0)
+    monkeypatch.setattr(writer_module, "_LATER_SECONDS", SECONDS)
+    commits: list[int] = []
+    append = both.writing.committer._book.append
+    monkeypatch.setattr(both.writing.committer._book, "append", lambda some: commits.append(len(some)) or append(some))
 
     async def run() -> None:
-        commits: list[int] = []
-        append = both.writing.committer._book.append
-        monkeypatch.setattr(
-            both.writing.committer._book, "append", lambda some: commits.append(len(some)) or append(some)
-        )
         told = Hearer()
-        both.ledger.post_entries([entry_of(make_record(1))])
-        await asyncio.to_thread(both.ledger.post_entries, [entry_of(make_record(2))])
-        await asyncio.sleep(0)
-        assert (both.ledger._waiting, bool(both.ledger._out)) == (2, False)
+        both.writing.says.send(aside_of(shadow_of(make_record(1)), shadow_of(make_record(2))))
+        both.writing.says.send(aside_of(shadow_of(make_record(3))))
+        both.ledger.post_all([(make_record(4), 4, False)], tell=told)
+        assert await told.all_of(1) == [1]  # whoever waits comes first
+        assert commits == [4]
+
+    asyncio.run(run())
+    assert both.ledger.checkpoint is not None
+    assert both.ledger.checkpoint.size == 4
+
+
+def test_what_is_said_aside_goes_alone_when_nothing_comes(both: Both, make_record: MakeRecord) -> None:
+    async def run() -> None:
+        both.ledger.listen()
+        both.writing.says.send(aside_of(shadow_of(make_record(1))))
+        await until(lambda: both.ledger.checkpoint is not None and both.ledger.checkpoint.size == 1)
+
+    asyncio.run(run())
+
+
+def test_no_more_is_taken_aside_than_a_commit_holds(
+    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "MOST_IN_A_COMMIT", 2)
+
+    async def run() -> None:
+        both.ledger.listen()
+        for numbers in ((1, 2), (3, 4), (5,)):
+            both.writing.says.send(aside_of(*(shadow_of(make_record(number)) for number in numbers)))
+        await until(lambda: both.ledger.checkpoint is not None and both.ledger.checkpoint.size == 5)
+
+    asyncio.run(run())
+
+
+def test_nothing_that_is_said_aside_takes_the_place_of_a_decision(
+    both: Both, make_record: MakeRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        told = Hearer()
+        # A decision, a shadow, the same shadow again, and bytes that are nothing.
+        one = shadow_of(make_record(2))
+        both.writing.says.send(aside_of(entry_of(make_record(1)), one, one))
+        both.writing.says.send(b"\xc1")
+        await until(lambda: "not understood" in caplog.text)
         both.ledger.post_all([(make_record(3), 3, False)], tell=told)
         await told.all_of(1)
-        assert (told.places, commits, both.ledger._waiting) == ({3: 3}, [3], 0)
 
     asyncio.run(run())
-
-
-def test_what_nobody_waits_for_goes_alone_when_nothing_comes(
-    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.001)
-
-    def size() -> int:
-        return both.ledger.checkpoint.size if both.ledger.checkpoint else 0
-
-    async def run() -> None:
-        told = Hearer()
-        both.ledger.post_entries([])
-        both.ledger.post_entries([entry_of(make_record(1))])
-        await until(lambda: size() == 1)
-        both.ledger.post_entries([entry_of(make_record(2))])
-        both.ledger.post_all([(make_record(3), 3, False)], tell=told)
-        assert await told.all_of(1) == [3]
-        await until(lambda: not both.ledger._later_is_due)  # and finds nothing
-        monkeypatch.setattr(remote_module, "_LATER_SECONDS", 3600.0)
-        both.ledger.post_entries([entry_of(make_record(4))])
-        with monkeypatch.context() as patch:
-            patch.setattr(remote_module, "_MOST_LATER", len(both.ledger._later) + 1)
-            both.ledger.post_entries([entry_of(make_record(5))])
-        await until(lambda: size() == 5)  # it was as much as goes at once
-        both.ledger.post_entries([entry_of(make_record(6))])
-
-    asyncio.run(run())
-    both.ledger.close()
-    assert both.ledger.checkpoint is not None
-    assert both.ledger.checkpoint.size == 6  # the last one lay here still
-
-
-def test_what_still_lay_here_when_the_writer_ended_is_lost(
-    both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(remote_module, "_LATER_SECONDS", 0.01)
-
-    async def run() -> None:
-        both.ledger.post_entries([entry_of(make_record(1))])
-        both.writing.break_off()
-        await until(lambda: both.lost == ["lost"])
-        await until(lambda: not both.ledger._later_is_due)  # sent to nobody
-        both.ledger.post_entries([entry_of(make_record(2))])
-        assert both.ledger._waiting == 1  # the ledger is closed: nothing was taken
-
-    asyncio.run(run())
+    place = both.writing.place
+    requests = sorted(record.request_id for record in read_records(place, limit=9))
+    assert requests == sorted([make_record(3).request_id, f"~shadow:2:{make_record(2).id}"])
 
 
 def test_when_the_writer_ends_by_itself_everybody_who_waits_hears_of_it(both: Both, make_record: MakeRecord) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nbkit.audit import Entry, Ledger, read_records
+from nbkit.audit import Entry, read_records
 from nbkit.frames import Frames, framed
 from nbkit.package import Package
 from nbkit.serve import PackageStore, _shadow_process, _shadows
@@ -76,30 +76,30 @@ def test_a_version_is_loaded_once_and_the_oldest_goes(trial: Package, lender: An
     loaded: list[str] = []
     judge = judge_of(trial, loaded=loaded)
     for _ in range(2):
-        (entry,) = judge.judge(batch_of(trial, lender.GOOD)).entries
+        (entry,) = judge.judge(batch_of(trial, lender.GOOD))[0]
     assert loaded == [trial.digest]
     assert (entry.model, entry.request_id) == ("loans", "~shadow:2:d0")
     # Others that cannot be loaded answer nothing, are not tried again at once, and push the first one out at last.
     for number in range(3):
         other = batch_of(trial, lender.GOOD)
         other.trial = msgspec.structs.replace(other.trial, package_digest=f"sha256:{number}")
-        assert judge.judge(other) == judge.judge(other) == Judged([], [])
-    assert len(judge.judge(batch_of(trial, lender.GOOD)).entries) == 1
+        assert judge.judge(other) == judge.judge(other) == ([], Judged([]))
+    assert len(judge.judge(batch_of(trial, lender.GOOD))[0]) == 1
     assert loaded == [trial.digest, "sha256:0", "sha256:1", "sha256:2", trial.digest]
 
 
 def test_a_row_that_its_own_contract_refuses_fails_alone(trial: Package, lender: Any) -> None:
     judge = judge_of(trial)
     wrong = lender.GOOD | {"ratio": 7.0}
-    judged = judge.judge(batch_of(trial, lender.GOOD, wrong, lender.BAD, fits=False))
+    entries, judged = judge.judge(batch_of(trial, lender.GOOD, wrong, lender.BAD, fits=False))
     assert judged.routes == [("model", True, 2), ("fallback", False, 1)]
-    records = [json.loads(entry.body) for entry in judged.entries]
+    records = [json.loads(entry.body) for entry in entries]
     causes = [record["fallback_cause"] for record in records]
     assert causes == ["", "error: ContractViolationError", ""]
     assert [record["score"] is None for record in records] == [False, True, False]
     assert [record["cost_usd"] for record in records] == ["0.01", "0", "0.01"]
     # The champion's contract let it through, as far as this one would.
-    fitting = [json.loads(entry.body) for entry in judge.judge(batch_of(trial, lender.GOOD, lender.BAD)).entries]
+    fitting = [json.loads(entry.body) for entry in judge.judge(batch_of(trial, lender.GOOD, lender.BAD))[0]]
     assert [record["score"] for record in fitting] == [records[0]["score"], records[2]["score"]]
 
 
@@ -109,7 +109,7 @@ def test_a_row_that_its_own_contract_refuses_fails_alone(trial: Package, lender:
 @pytest.fixture
 def forks(trial: Package) -> Iterator[ForkServer]:
     """Forks processes that judge with the trial's package."""
-    made = ForkServer(lambda channel: answer_batches(channel, judge=judge_of(trial)))
+    made = ForkServer(lambda channel, says: answer_batches(channel, says, judge=judge_of(trial)))
     yield made
     made.close()
 
@@ -125,15 +125,21 @@ def ask(channel: socket.socket, batch: Batch) -> Judged:
             return msgspec.msgpack.decode(frame, type=Judged)
 
 
+def said(heard: socket.socket) -> list[Entry]:
+    """The next datagram."""
+    heard.settimeout(SECONDS)
+    return msgspec.msgpack.decode(heard.recv(1 << 18), type=list[Entry])
+
+
 def test_each_process_answers_until_its_channel_closes(forks: ForkServer, trial: Package, lender: Any) -> None:
     first, second = forks.start(), forks.start()
     with first, second:
         for channel in (first, second, first):
-            judged = ask(channel, batch_of(trial, lender.GOOD, lender.BAD))
-            assert (len(judged.entries), judged.routes) == (2, [("model", True, 2)])
+            assert ask(channel, batch_of(trial, *[lender.GOOD, lender.BAD] * 20)).routes == [("model", True, 40)]
+            assert [len(said(forks.said)) for _ in range(2)] == [32, 8]
         second.shutdown(socket.SHUT_WR)
         assert second.recv(1) == b""
-        assert len(ask(first, batch_of(trial, lender.GOOD)).entries) == 1
+        assert ask(first, batch_of(trial, lender.GOOD)).routes == [("model", True, 1)]
 
 
 def test_what_fails_in_a_batch_is_answered_with_nothing(
@@ -142,19 +148,21 @@ def test_what_fails_in_a_batch_is_answered_with_nothing(
     monkeypatch.setattr(os, "nice", lambda _: 0)
     judge = judge_of(trial)
     ours, theirs = socket.socketpair()
-    with ours, theirs:
+    heard, says = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs, heard, says:
         broken = batch_of(trial, lender.GOOD)
         broken.decisions[0].values.pop()
         ours.sendall(framed(broken) + framed(batch_of(trial, lender.GOOD)))
         ours.shutdown(socket.SHUT_WR)
-        answer_batches(theirs, judge=judge)
+        answer_batches(theirs, says, judge=judge)
         answers = [msgspec.msgpack.decode(frame, type=Judged) for frame in Frames().feed(ours.recv(1 << 16))]
-    assert [len(judged.entries) for judged in answers] == [0, 1]
+        assert len(said(heard)) == 1
+    assert [judged.routes for judged in answers] == [[], [("model", True, 1)]]
     assert [record.message for record in caplog.records] == ["shadow failed"]
 
 
 def test_a_fork_server_that_has_ended_says_so() -> None:
-    forks = ForkServer(lambda channel: None)
+    forks = ForkServer(lambda channel, says: None)
     os.kill(forks.process, signal.SIGKILL)
     os.waitpid(forks.process, 0)
     with pytest.raises(OSError, match=r"Broken pipe|Connection reset"):
@@ -165,13 +173,13 @@ def test_a_fork_server_that_has_ended_says_so() -> None:
 def test_a_model_that_hangs_is_ended_by_the_kernel(
     monkeypatch: pytest.MonkeyPatch, trial: Package, lender: Any
 ) -> None:
-    def hang(self: TrialJudge, batch: Batch) -> Judged:
+    def hang(self: TrialJudge, batch: Batch) -> tuple[list[Entry], Judged]:
         while True:
             pass
 
     monkeypatch.setattr(TrialJudge, "judge", hang)
     monkeypatch.setattr(_shadow_process, "_LONGEST_SECONDS", 1)
-    forks = ForkServer(lambda channel: answer_batches(channel, judge=judge_of(trial)))
+    forks = ForkServer(lambda channel, says: answer_batches(channel, says, judge=judge_of(trial)))
     with forks.start() as channel:
         channel.settimeout(SECONDS)
         channel.sendall(framed(batch_of(trial, lender.GOOD)))
@@ -210,12 +218,6 @@ def peer() -> Iterator[Peer]:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, people: Any) -> Iterator[Ledger]:
-    with Ledger.open(tmp_path / "ledger.db", key=people.keys["ledger"].secret, now=lambda: NOW) as opened:
-        yield opened
-
-
-@pytest.fixture
 def active(trial: Package, people: Any, tmp_path: Path) -> Active:
     store = PackageStore(tmp_path / "store")
     people.install(trial, store=store, version=2, stage="shadow")
@@ -226,10 +228,10 @@ def active(trial: Package, people: Any, tmp_path: Path) -> Active:
 
 
 @pytest.fixture
-def shadows(peer: Peer, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Shadows:
+def shadows(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> Shadows:
     monkeypatch.setattr(_shadows, "_GATHER_SECONDS", 0.001)
     monkeypatch.setattr(_shadows, "_AGAIN_SECONDS", 0.001)
-    return Shadows("loans", start=peer.start, ledger=ledger, metrics=Metrics())
+    return Shadows("loans", start=peer.start, metrics=Metrics())
 
 
 def hand(shadows: Shadows, active: Active, lender: Any, *, number: int = 0) -> bool:
@@ -357,33 +359,22 @@ def test_a_model_without_a_plan_is_asked_about_many_at_once(
     asyncio.run(followed(shadows, act))
 
 
-def entry(**changes: str) -> Entry:
-    return Entry(**({"id": "s1", "model": "loans", "request_id": "~shadow:2:d1", "body": b"{}"} | changes))  # type: ignore[arg-type]
-
-
-def test_nothing_that_the_process_says_takes_the_place_of_a_decision(
-    shadows: Shadows, peer: Peer, ledger: Ledger, active: Active, lender: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    posted: list[Entry] = []
-    monkeypatch.setattr(ledger, "post_entries", posted.extend)
-    mine = entry()
-    judged = Judged([entry(request_id="r1"), mine, entry(model="cards")], [("model", True, 2), ("x" * 99, True, 1)])
+def test_only_answers_to_what_was_asked_are_counted(shadows: Shadows, peer: Peer, active: Active, lender: Any) -> None:
+    judged = framed(Judged([("model", True, 2), ("x" * 99, True, 1)]))
 
     async def act() -> None:
         shadows.want(any_trial=True)
         await soon(lambda: hand(shadows, active, lender))
         await asyncio.to_thread(peer.batch)
-        peer.channels[0].sendall(framed(judged))
-        await soon(lambda: bool(posted))
-        assert (posted, shadows.waiting) == ([mine], 0)
+        peer.channels[0].sendall(judged)
+        await soon(lambda: shadows.waiting == 0)
         labels = {("model", "loans"), ("version", "2"), ("stage", "shadow"), ("kind", "shadow"), ("route", "model")}
         assert [set(known) for known, _ in shadows._metrics.spending.amounts()] == [labels]
         # An answer that nobody asked for ends it, and so do bytes that are none.
-        peer.channels[0].sendall(framed(judged))
+        peer.channels[0].sendall(judged)
         await soon(lambda: ended_of(shadows) == "1" and shadows._transport is not None)
         peer.channels[1].sendall(b"\0\0\0\1\xc1")
         await soon(lambda: ended_of(shadows) == "2")
-        assert posted == [mine]
 
     asyncio.run(followed(shadows, act))
 

@@ -18,6 +18,7 @@ import pytest
 
 from nbkit import lifecycle
 from nbkit.audit import Ledger, read_records, sum_costs, trial_summary
+from nbkit.audit._entry import record_of
 from nbkit.contract import RowCheck
 from nbkit.errors import RationaleError
 from nbkit.frames import Frames, framed
@@ -83,10 +84,11 @@ def service(ledger: Ledger, make_active: MakeActive, package: Package) -> Servic
 class Beside(asyncio.WriteTransport):
     """Judges at once what another process is sent."""
 
-    def __init__(self, shadows: Shadows, judge: TrialJudge) -> None:
+    def __init__(self, shadows: Shadows, judge: TrialJudge, ledger: Ledger) -> None:
         super().__init__()
         self._shadows = shadows
         self._judge = judge
+        self._ledger = ledger
         self.batches: list[Batch] = []
 
     def write(self, data: Any) -> None:
@@ -94,7 +96,10 @@ class Beside(asyncio.WriteTransport):
             batch = msgspec.msgpack.decode(frame, type=Batch)
             self.batches.append(batch)
             # As it comes from another process: later, when it was noted that it was asked.
-            asyncio.get_running_loop().call_soon(self._shadows.data_received, framed(self._judge.judge(batch)))
+            entries, judged = self._judge.judge(batch)
+            for entry in entries:
+                self._ledger.submit(record_of(entry.body, place="shadow"))
+            asyncio.get_running_loop().call_soon(self._shadows.data_received, framed(judged))
 
     def close(self) -> None:
         pass
@@ -107,9 +112,10 @@ def shadows(service: Service, ledger: Ledger, tmp_path: Path) -> Shadows:
     def start() -> socket.socket:
         raise AssertionError("a process was not expected")
 
-    made = Shadows("loans", start=start, ledger=ledger, metrics=service.metrics)
+    made = Shadows("loans", start=start, metrics=service.metrics)
     store = PackageStore(tmp_path / "store")
-    made.connection_made(Beside(made, TrialJudge(store.package, now=lambda: NOW, new_id=service.new_id)))
+    judge = TrialJudge(store.package, now=lambda: NOW, new_id=service.new_id)
+    made.connection_made(Beside(made, judge, ledger))
     return made
 
 
