@@ -25,8 +25,8 @@ from nbkit.serve._turn import Caller, TryAgainError, Turn
 __all__ = ["Ask", "Lane"]
 
 # What comes together is decided in parts: whoever waits for an answer has a turn in between, and the ledger's writer
-# is at work on one part while the next is decided.
-_MOST_IN_A_TURN = 16
+# is at work on one part while the next is decided. When many wait, a part is a quarter: each has its price.
+_PART = 16
 
 
 class Ask(msgspec.Struct, kw_only=True, gc=False):
@@ -81,7 +81,8 @@ class Lane:
         self._asks.append(ask)
 
     def _flush(self) -> None:
-        asks, self._asks = self._asks[:_MOST_IN_A_TURN], self._asks[_MOST_IN_A_TURN:]
+        many = max(_PART, len(self._asks) // 4)
+        asks, self._asks = self._asks[:many], self._asks[many:]
         if self._asks:
             asyncio.get_running_loop().call_soon(self._flush)
         begun = [(ask, turn) for ask in asks if (turn := self._begin(ask)) is not None]
