@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from nbkit.audit._committer import MOST_IN_A_COMMIT, Committer
-from nbkit.audit._entry import Entry, entry_of
+from nbkit.audit._entry import Entry, entry_of, record_of
 from nbkit.audit._messages import (
     ASIDE,
     REQUESTS,
@@ -27,7 +27,7 @@ from nbkit.audit._messages import (
     Told,
 )
 from nbkit.audit._trial import SHADOW_ID
-from nbkit.errors import AlreadyRecordedError, AuditError
+from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
 from nbkit.frames import CHUNK, Frames, framed
 
 __all__ = ["write_for"]
@@ -140,7 +140,7 @@ class _Writer:
                 _LOG.error("not understood", extra={"fields": {"error": type(error).__name__}})
                 break
             # Whoever holds somebody's model may say anything: nothing of it takes the place of a decision.
-            entries += [entry for entry in said if entry.request_id.startswith(SHADOW_ID)]
+            entries += [entry for entry in said if _is_shadow(entry)]
         return entries
 
     def _commit(self, posts: Sequence[Posted], aside: Sequence[Entry] = ()) -> None:
@@ -168,6 +168,24 @@ class _Writer:
     def _answer(self, message: msgspec.Struct) -> None:
         with suppress(OSError):  # the other end has died: its callers ask the next one
             self._channel.sendall(framed(message))
+
+
+def _is_shadow(entry: Entry) -> bool:
+    """Whether it is the record that it is called: what the ledger has once taken it keeps.
+
+    Names that a database would refuse would take along the decisions of the same commit.
+    """
+    try:
+        record = record_of(entry.body, place=entry.id)
+    except LedgerTamperedError:
+        return False
+    names = (entry.id, entry.model, entry.request_id)
+    return (
+        record.kind == "shadow"
+        and record.request_id.startswith(SHADOW_ID)
+        and (record.id, record.model, record.request_id) == names
+        and "".join(names).isprintable()
+    )
 
 
 def _told_of(places: list[int | AuditError]) -> int | list[int | Refused]:

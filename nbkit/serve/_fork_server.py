@@ -71,7 +71,7 @@ class ForkServer:
         return ours
 
     def close(self) -> None:
-        """End it; what it has forked ends when its channels are closed."""
+        """End it, and with it all that it has forked."""
         self._asks.close()
         self.said.close()
         with suppress(ChildProcessError):
@@ -79,27 +79,46 @@ class ForkServer:
 
 
 def _fork_for(asked: socket.socket, run: Callable[[socket.socket], None]) -> None:
-    signal.signal(signal.SIGCHLD, _reap)
+    forked = set[int]()
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: _reap(forked))
     while True:
         data, (*given,), _, _ = socket.recv_fds(asked, 1, 1)
         if not data:
-            return
+            break
         for number in given:
-            if os.fork() == 0:
+            process = os.fork()
+            if process == 0:
+                # A group of its own: what it forks in turn holds its channel as well, and has to end with it.
+                os.setpgid(0, 0)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 asked.close()
                 with socket.socket(fileno=number) as channel:
                     end_with(partial(run, channel), name="nbkit-shadow")
+            forked.add(process)
+            signal.raise_signal(signal.SIGCHLD)  # it may have ended before it was noted
             os.close(number)
+    for process in forked.copy():  # one that hangs does not hear that its channel was closed
+        _kill_group(process)
 
 
-def _reap(_signal: int, _frame: object) -> None:
-    with suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            code = os.waitstatus_to_exitcode(ended[1])
+def _reap(forked: set[int]) -> None:
+    """Take leave of those that have ended; another signal may come meanwhile, and do so first."""
+    for process in forked.copy():
+        with suppress(ChildProcessError):
+            # Until it is waited for, its number is given to no other.
+            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue
+            _kill_group(process)
+            forked.discard(process)
+            code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
             if code:
                 said = {"signal": signal.Signals(-code).name} if code < 0 else {"code": code}
-                _LOG.error("a shadow's process ended", extra={"fields": {"process": ended[0], **said}})
+                _LOG.error("a shadow's process ended", extra={"fields": {"process": process, **said}})
+
+
+def _kill_group(process: int) -> None:
+    with suppress(OSError):
+        os.killpg(process, signal.SIGKILL)
 
 
 def end_with(act: Callable[[], int | None], *, name: str) -> NoReturn:

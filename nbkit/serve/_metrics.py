@@ -76,8 +76,8 @@ class Metrics:
         self.spending = Spending()
         self.took = self.histogram("decision_seconds").add
 
-    def count(self, name: str, *, label: str, value: str) -> None:
-        """Add one.
+    def count(self, name: str, *, label: str, value: str, times: int = 1) -> None:
+        """Add one, or more.
 
         Parameters
         ----------
@@ -85,8 +85,10 @@ class Metrics:
             Of the counter, without prefix.
         label, value : str
             The one label it has; few distinct values.
+        times : int
+            How many.
         """
-        self._counts[name, label, value] += 1
+        self._counts[name, label, value] += times
 
     def counter(self, name: str, *, label: str, value: str) -> Callable[[], None]:
         """Return what adds one, to be kept by whoever does so for every request.

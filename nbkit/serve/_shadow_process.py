@@ -13,6 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -50,6 +51,11 @@ _LONGEST_SECONDS = 60
 _MOST_IN_A_DATAGRAM = 32
 
 _ENCODER = msgspec.msgpack.Encoder()
+# Before a version that could not be loaded is loaded again: the store may be back by then.
+_LOAD_AGAIN_SECONDS = 60.0
+
+# For the kernel, where memory runs out: this process first.
+_OUT_OF_MEMORY = "1000"
 
 _Row = dict[str, float | str | None]
 
@@ -144,8 +150,8 @@ class TrialJudge:
         self._load_package = load_package
         self._now = now
         self._new_id = new_id
-        # The last one asked is the last one here.
-        self._loaded: dict[str, tuple[Package, Judge, RowCheck] | None] = {}
+        # The last one asked is the last one here; for one that could not be loaded, when it is tried again.
+        self._loaded: dict[str, tuple[Package, Judge, RowCheck] | float] = {}
 
     def judge(self, batch: Batch) -> tuple[list[Entry], Judged]:
         """Return what is to be recorded.
@@ -189,22 +195,23 @@ class TrialJudge:
         return entries, Judged([(route, asked, times) for (route, asked), times in routes.items()])
 
     def _version(self, trial: Trial) -> tuple[Package, Judge, RowCheck] | None:
-        digest = trial.package_digest
-        if digest in self._loaded:
-            self._loaded[digest] = found = self._loaded.pop(digest)
-            return found
-        found = None
+        found = self._loaded.pop(trial.package_digest, 0.0)
+        if isinstance(found, float) and time.monotonic() >= found:
+            found = self._load(trial)
+        self._loaded[trial.package_digest] = found
+        while len(self._loaded) > _MOST_LOADED:
+            del self._loaded[next(iter(self._loaded))]
+        return None if isinstance(found, float) else found
+
+    def _load(self, trial: Trial) -> tuple[Package, Judge, RowCheck] | float:
         try:
-            package = self._load_package(digest)
+            package = self._load_package(trial.package_digest)
             package.lay_out()
-            found = package, Judge.of(package), RowCheck(package.contract)
+            return package, Judge.of(package), RowCheck(package.contract)
         except Exception as error:  # noqa: BLE001 - a version on trial ends here, and the others go on
             fields = {"version": trial.version, "error": type(error).__name__, "at": place_of(error)}
             _LOG.error("shadow not loaded", extra={"fields": {"model": trial.name, **fields}})
-        self._loaded[digest] = found
-        while len(self._loaded) > _MOST_LOADED:
-            del self._loaded[next(iter(self._loaded))]
-        return found
+            return time.monotonic() + _LOAD_AGAIN_SECONDS
 
     def _record(self, trial: Trial, of: Shadowed, *, told: Decision, cause: str, latency_us: int) -> AuditRecord:
         tags = {SHADOW_OF: of.id}
@@ -293,4 +300,6 @@ def decide_trials(channel: socket.socket, says: socket.socket, *, store: Path) -
     store : Path
         The package store.
     """
+    with suppress(OSError):  # where there is no /proc all are alike
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY, encoding="ascii")
     answer_batches(channel, says, judge=TrialJudge(PackageStore(store).package, now=utc_now, new_id=Ids()))

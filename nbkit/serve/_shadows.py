@@ -79,6 +79,8 @@ class Shadows(asyncio.Protocol):
             begun = loop.time()
             try:
                 await loop.create_unix_connection(lambda: self, sock=self._start())
+                if self._dismissed:  # while it began
+                    self._forget()
                 await self._ended.wait()
             except OSError as error:
                 _LOG.error("no process for shadows", extra={"fields": {"model": self._name, "reason": str(error)}})
@@ -191,11 +193,13 @@ class Shadows(asyncio.Protocol):
                 return
             self.waiting -= decisions
             for route, asked, times in judged.routes:
-                if route in ROUTES:
+                if route in ROUTES and 0 < times <= decisions:
+                    decisions -= times
                     self._metrics.spending.add_shadows(
                         trial.name, trial.version, trial.stage, route=route, cost=trial.price_usd if asked else "0",
                         times=times,
                     )  # fmt: skip
+            self._shed(decisions)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
         """Hear that the process has ended.
@@ -206,13 +210,19 @@ class Shadows(asyncio.Protocol):
             Why.
         """
         self._transport = None
+        self._forget()
         self._ended.set()
 
     def _forget(self) -> None:
         """Let the process end, and what waits for it."""
         if self._transport is not None:
-            self._transport.close()
+            self._transport.abort()  # one that hangs would never read what is still to be sent
             self._transport = None
         self._gathered.clear()
         self._asked.clear()
+        self._shed(self.waiting)
         self.waiting = 0
+
+    def _shed(self, times: int) -> None:
+        if times:
+            self._metrics.count("shed", label="queue", value="shadows", times=times)

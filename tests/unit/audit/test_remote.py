@@ -434,9 +434,24 @@ def test_nothing_that_is_said_aside_takes_the_place_of_a_decision(
 ) -> None:
     async def run() -> None:
         told = Hearer()
-        # A decision, a shadow, the same shadow again, and bytes that are nothing.
+        # A shadow, the same shadow again, bytes that are nothing, and what is called other than it is.
         one = shadow_of(make_record(2))
-        both.writing.says.send(aside_of(entry_of(make_record(1)), one, one))
+        replaced = msgspec.structs.replace
+        another = shadow_of(replaced(make_record(1), model="cards"))
+        both.writing.says.send(
+            aside_of(
+                entry_of(make_record(1)),
+                entry_of(replaced(make_record(1), kind="shadow")),
+                entry_of(replaced(make_record(1), request_id="~shadow:2:x")),
+                replaced(another, body=b"{}"),
+                replaced(another, id=make_record(3).id),
+                replaced(another, request_id="~shadow:2:x"),
+                replaced(another, model=MODEL),
+                shadow_of(replaced(make_record(1), model="no\0text")),
+                one,
+                one,
+            )
+        )
         both.writing.says.send(b"\xc1")
         await until(lambda: "not understood" in caplog.text)
         both.ledger.post_all([(make_record(3), 3, False)], tell=told)
@@ -444,7 +459,7 @@ def test_nothing_that_is_said_aside_takes_the_place_of_a_decision(
 
     asyncio.run(run())
     place = both.writing.place
-    requests = sorted(record.request_id for record in read_records(place, limit=9))
+    requests = sorted(record.request_id for record in read_records(place, limit=19))
     assert requests == sorted([make_record(3).request_id, f"~shadow:2:{make_record(2).id}"])
 
 

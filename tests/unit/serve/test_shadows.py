@@ -88,6 +88,23 @@ def test_a_version_is_loaded_once_and_the_oldest_goes(trial: Package, lender: An
     assert loaded == [trial.digest, "sha256:0", "sha256:1", "sha256:2", trial.digest]
 
 
+def test_a_version_that_was_missing_is_loaded_when_it_is_back(
+    trial: Package, lender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shadow_process, "_LOAD_AGAIN_SECONDS", 0.0)
+    answers: list[Package | Exception] = [OSError("no such file"), OSError("no such file"), trial]
+
+    def load(_digest: str) -> Package:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    judge = TrialJudge(load, now=lambda: NOW, new_id=lambda: "s1")
+    assert [len(judge.judge(batch_of(trial, lender.GOOD))[0]) for _ in range(4)] == [0, 0, 1, 1]
+    assert answers == []
+
+
 def test_a_row_that_its_own_contract_refuses_fails_alone(trial: Package, lender: Any) -> None:
     judge = judge_of(trial)
     wrong = lender.GOOD | {"ratio": 7.0}
@@ -187,6 +204,31 @@ def test_a_model_that_hangs_is_ended_by_the_kernel(
     forks.close()
 
 
+def test_a_process_that_hangs_ends_with_the_fork_server() -> None:
+    def hang(channel: socket.socket, _says: socket.socket) -> None:
+        channel.sendall(b"1")
+        signal.pause()
+
+    forks = ForkServer(hang)
+    with forks.start() as channel:
+        channel.settimeout(SECONDS)
+        assert channel.recv(1) == b"1"
+        forks.close()
+        assert channel.recv(1) == b""
+
+
+def test_what_a_process_has_forked_ends_with_it() -> None:
+    def fork(_channel: socket.socket, _says: socket.socket) -> None:
+        if os.fork() == 0:
+            signal.pause()  # and holds the channel as well
+
+    forks = ForkServer(fork)
+    with forks.start() as channel:
+        channel.settimeout(SECONDS)
+        assert channel.recv(1) == b""
+    forks.close()
+
+
 # --- The worker's end -----------------------------------------------------------------------------------------------
 
 
@@ -261,6 +303,64 @@ def ended_of(shadows: Shadows) -> str:
     )
 
 
+def shed_of(shadows: Shadows) -> int:
+    found = re.search(r'nbkit_shed_total\{queue="shadows"\} (\d+)', shadows._metrics.render(version=1))
+    return int(found[1]) if found else 0
+
+
+def test_a_trial_that_ends_while_its_process_begins_leaves_none(
+    shadows: Shadows, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> socket.socket:
+        shadows.want(any_trial=False)
+        return peer.start()
+
+    monkeypatch.setattr(shadows, "_start", start)
+
+    async def act() -> None:
+        shadows.want(any_trial=True)
+        await soon(lambda: bool(peer.channels))
+        assert await asyncio.to_thread(peer.channels[0].recv, 1) == b""
+
+    asyncio.run(followed(shadows, act))
+    assert ended_of(shadows) == "0"
+
+
+def test_a_process_that_reads_nothing_holds_up_no_other_trial(
+    shadows: Shadows, peer: Peer, active: Active, lender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shadows, "_MOST_IN_A_BATCH", 1)
+    monkeypatch.setattr(_shadows, "_MOST_SHADOWS", 10_000)
+
+    async def act() -> None:
+        shadows.want(any_trial=True)
+        await soon(lambda: hand(shadows, active, lender))
+        transport: Any = shadows._transport
+        while not transport.get_write_buffer_size():
+            assert hand(shadows, active, lender)
+        shadows.want(any_trial=False)
+        shadows.want(any_trial=True)
+        await soon(lambda: len(peer.channels) == 2 and hand(shadows, active, lender))
+
+    asyncio.run(followed(shadows, act))
+
+
+def test_rows_that_gathered_for_a_process_that_is_gone_go_nowhere(
+    shadows: Shadows, peer: Peer, active: Active, lender: Any
+) -> None:
+    async def act() -> None:
+        shadows.want(any_trial=True)
+        await soon(lambda: hand(shadows, active, lender))
+        ((key, gathered),) = shadows._gathered.items()
+        transport: Any = shadows._transport
+        transport.abort()
+        shadows.connection_lost(None)
+        shadows._hand_over(key, gathered[2])  # whose time has come before anybody else could hear
+        assert (shadows.waiting, shed_of(shadows)) == (0, 1)
+
+    asyncio.run(followed(shadows, act))
+
+
 def test_without_a_trial_there_is_no_process(shadows: Shadows, peer: Peer, active: Active, lender: Any) -> None:
     async def act() -> None:
         await asyncio.sleep(0.01)
@@ -291,7 +391,8 @@ def test_a_process_that_dies_is_replaced_and_counted(
             assert shadows.waiting == 1
             peer.channels[-1].close()
         await soon(lambda: ended_of(shadows) == "3")
-        # What waited for it is lost, and takes nobody's place.
+        # What waited for it is lost, counted, and takes nobody's place.
+        assert shed_of(shadows) == 3
         await soon(lambda: hand(shadows, active, lender))
         assert shadows.waiting == 1
 
@@ -360,14 +461,16 @@ def test_a_model_without_a_plan_is_asked_about_many_at_once(
 
 
 def test_only_answers_to_what_was_asked_are_counted(shadows: Shadows, peer: Peer, active: Active, lender: Any) -> None:
-    judged = framed(Judged([("model", True, 2), ("x" * 99, True, 1)]))
+    judged = framed(Judged([("model", True, 2), ("x" * 99, True, 1), ("rules", False, 3), ("rules", False, -1)]))
 
     async def act() -> None:
         shadows.want(any_trial=True)
         await soon(lambda: hand(shadows, active, lender))
+        assert all(hand(shadows, active, lender) for _ in range(3))
         await asyncio.to_thread(peer.batch)
         peer.channels[0].sendall(judged)
         await soon(lambda: shadows.waiting == 0)
+        assert shed_of(shadows) == 2  # of four, two were not decided
         labels = {("model", "loans"), ("version", "2"), ("stage", "shadow"), ("kind", "shadow"), ("route", "model")}
         assert [set(known) for known, _ in shadows._metrics.spending.amounts()] == [labels]
         # An answer that nobody asked for ends it, and so do bytes that are none.
@@ -409,6 +512,7 @@ def metrics(worker: Any) -> str:
 
 def test_a_killed_process_costs_no_answer_and_comes_back(worker: Any, lender: Any) -> None:
     (process,) = trial_processes(worker.process.pid)
+    assert Path(f"/proc/{process}/oom_score_adj").read_text(encoding="ascii") == "1000\n"
     os.kill(process, signal.SIGKILL)
     answers = [worker.decide(lender.GOOD) for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
