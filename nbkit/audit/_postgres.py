@@ -54,7 +54,10 @@ _COLUMNS = {
 }
 
 # Each statement that is sent costs both sides as much as two records, so there are few.
-_TAKE_TURN = f"BEGIN; SELECT pg_advisory_xact_lock({_TURN}); SELECT size FROM frontier"  # noqa: S608 - a number of ours
+# The turn comes first, then what is seen: under repeatable read, if that is the database's default, it would be older.
+_TAKE_TURN = "; ".join(
+    ("BEGIN ISOLATION LEVEL READ COMMITTED", f"SELECT pg_advisory_xact_lock({_TURN})", "SELECT size FROM frontier")
+)
 _APPEND = (
     "WITH signed AS (INSERT INTO checkpoints VALUES (%b, %b, %b, %b)), "
     "edge AS (UPDATE frontier SET size = %b, nodes = %b) "
