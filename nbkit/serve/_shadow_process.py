@@ -41,11 +41,13 @@ SHADOW_OF = "shadow_of"
 # Versions that are kept loaded: a shadow, the champion beside a canary, and one that is about to take over.
 _MOST_LOADED = 3
 
-# Whoever answers is asked first.
-_NICENESS = 10
+# Where the system cannot run a process only when nobody else wants the processor.
+_NICENESS = 19
 
-# A batch that takes longer hangs: the kernel then ends the process, whatever the model is doing.
+# A batch that takes longer hangs: the kernel then ends the process, whatever the model is doing. Loading a version
+# takes most of a second of a processor, which may be a long time to get on a busy machine.
 _LONGEST_SECONDS = 60
+_LONGEST_LOADING_SECONDS = 600
 
 # Records of a kilobyte or two: a datagram must fit into what a socket holds.
 _MOST_IN_A_DATAGRAM = 32
@@ -194,6 +196,21 @@ class TrialJudge:
             entries.append(entry_of(record))
         return entries, Judged([(route, asked, times) for (route, asked), times in routes.items()])
 
+    def knows(self, trial: Trial) -> bool:
+        """Return whether a version need not be loaded before it is asked.
+
+        Parameters
+        ----------
+        trial : Trial
+            Who is asked.
+
+        Returns
+        -------
+        bool
+            False also where loading failed and may be tried again.
+        """
+        return isinstance(self._loaded.get(trial.package_digest), tuple)
+
     def _version(self, trial: Trial) -> tuple[Package, Judge, RowCheck] | None:
         found = self._loaded.pop(trial.package_digest, 0.0)
         if isinstance(found, float) and time.monotonic() >= found:
@@ -260,6 +277,14 @@ def _without_model(row: Mapping[str, float | str | None], *, package: Package, j
     return judgement.decision if judgement else default
 
 
+def _give_way() -> None:
+    """Run only when nobody else wants the processor: a shadow may cost nobody anything."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    except (AttributeError, OSError):  # another system than Linux, or one that does not allow it
+        os.nice(_NICENESS)
+
+
 def answer_batches(channel: socket.socket, says: socket.socket, *, judge: TrialJudge) -> None:
     """Answer until nobody asks any more.
 
@@ -272,12 +297,12 @@ def answer_batches(channel: socket.socket, says: socket.socket, *, judge: TrialJ
     judge : TrialJudge
         Makes the records.
     """
-    os.nice(_NICENESS)
+    _give_way()
     frames, decoder = Frames(), msgspec.msgpack.Decoder(Batch)
     while data := channel.recv(CHUNK):
         for frame in frames.feed(data):
-            signal.alarm(_LONGEST_SECONDS)
             batch = decoder.decode(frame)
+            signal.alarm(_LONGEST_SECONDS if judge.knows(batch.trial) else _LONGEST_LOADING_SECONDS)
             entries, judged = list[Entry](), Judged([])
             try:
                 entries, judged = judge.judge(batch)

@@ -162,7 +162,7 @@ def test_each_process_answers_until_its_channel_closes(forks: ForkServer, trial:
 def test_what_fails_in_a_batch_is_answered_with_nothing(
     trial: Package, lender: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(os, "nice", lambda _: 0)
+    monkeypatch.setattr(_shadow_process, "_give_way", lambda: None)
     judge = judge_of(trial)
     ours, theirs = socket.socketpair()
     heard, says = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -176,6 +176,14 @@ def test_what_fails_in_a_batch_is_answered_with_nothing(
         assert len(said(heard)) == 1
     assert [judged.routes for judged in answers] == [[], [("model", True, 1)]]
     assert [record.message for record in caplog.records] == ["shadow failed"]
+
+
+def test_where_no_process_may_be_idle_it_is_nice(monkeypatch: pytest.MonkeyPatch) -> None:
+    nice: list[int] = []
+    monkeypatch.setattr(os, "nice", nice.append)
+    monkeypatch.delattr(os, "sched_setscheduler")
+    _shadow_process._give_way()
+    assert nice == [19]
 
 
 def test_a_fork_server_that_has_ended_says_so() -> None:
@@ -195,7 +203,7 @@ def test_a_model_that_hangs_is_ended_by_the_kernel(
             pass
 
     monkeypatch.setattr(TrialJudge, "judge", hang)
-    monkeypatch.setattr(_shadow_process, "_LONGEST_SECONDS", 1)
+    monkeypatch.setattr(_shadow_process, "_LONGEST_LOADING_SECONDS", 1)
     forks = ForkServer(lambda channel, says: answer_batches(channel, says, judge=judge_of(trial)))
     with forks.start() as channel:
         channel.settimeout(SECONDS)
@@ -513,6 +521,7 @@ def metrics(worker: Any) -> str:
 def test_a_killed_process_costs_no_answer_and_comes_back(worker: Any, lender: Any) -> None:
     (process,) = trial_processes(worker.process.pid)
     assert Path(f"/proc/{process}/oom_score_adj").read_text(encoding="ascii") == "1000\n"
+    assert os.sched_getscheduler(process) == os.SCHED_IDLE
     os.kill(process, signal.SIGKILL)
     answers = [worker.decide(lender.GOOD) for _ in range(20)]
     assert {answer.status for answer in answers} == {200}
