@@ -101,7 +101,7 @@ class Beside(asyncio.WriteTransport):
                 self._ledger.submit(record_of(entry.body, place="shadow"))
             asyncio.get_running_loop().call_soon(self._shadows.data_received, framed(judged))
 
-    def close(self) -> None:
+    def abort(self) -> None:
         pass
 
 
