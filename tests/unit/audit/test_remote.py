@@ -413,12 +413,16 @@ def test_what_is_said_aside_goes_alone_when_nothing_comes(both: Both, make_recor
         await until(lambda: both.ledger.checkpoint is not None and both.ledger.checkpoint.size == 1)
 
     asyncio.run(run())
+    assert [record.kind for record in read_records(both.writing.place, limit=9)] == ["shadow"]
 
 
 def test_no_more_is_taken_aside_than_a_commit_holds(
     both: Both, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer_module, "MOST_IN_A_COMMIT", 2)
+    commits: list[int] = []
+    append = both.writing.committer._book.append
+    monkeypatch.setattr(both.writing.committer._book, "append", lambda some: commits.append(len(some)) or append(some))
 
     async def run() -> None:
         both.ledger.listen()
@@ -427,6 +431,7 @@ def test_no_more_is_taken_aside_than_a_commit_holds(
         await until(lambda: both.ledger.checkpoint is not None and both.ledger.checkpoint.size == 5)
 
     asyncio.run(run())
+    assert (sum(commits), max(commits)) == (5, 2)
 
 
 def test_nothing_that_is_said_aside_takes_the_place_of_a_decision(
