@@ -13,7 +13,7 @@ __all__ = ["KERNEL", "Kernel", "has_kernel"]
 _Array = NDArray[Any]
 
 # Of what its functions take; one that was compiled before they changed does not count.
-_FORMAT = 2
+_FORMAT = 3
 
 
 class Kernel(Protocol):

@@ -27,10 +27,6 @@ from nbkit.package._tree_nodes import Leaf, Split, Step, Tree, TreeliteModel, ar
 
 __all__ = ["TreePaths"]
 
-# A branch that no training row took has share 0; the smallest normal number keeps the division by a factor finite and
-# the products it enters zero for every practical purpose.
-_NO_ROWS = float(np.finfo(np.float64).tiny)
-
 # treelite stores a category as an unsigned 32-bit number; anything that does not fit matches no category.
 _LARGEST_CATEGORY = float(np.iinfo(np.uint32).max)
 
@@ -116,13 +112,16 @@ class _LeafBlock:
             satisfied.ravel()[self.again] &= further
         known = satisfied.astype(np.float64)
         others = np.zeros(self.column.shape)
-        floor = np.maximum(self.share, _NO_ROWS)
         for time, weight in zip(self.time.tolist(), self.weight.tolist(), strict=True):
-            factor = floor * (1.0 - time)
+            factor = self.share * (1.0 - time)
             factor += known * time
-            product = factor.prod(axis=0)
-            product *= weight
-            others += np.divide(product, factor, out=factor)
+            # What the others are worth: the product of the factors before, and that of those behind.
+            before = np.full(self.column.shape, weight)
+            np.multiply.accumulate(np.vstack([before[:1], factor[:-1]]), axis=0, out=before)
+            behind = np.ones(self.column.shape)
+            np.multiply.accumulate(np.vstack([behind[-1:], factor[:0:-1]]), axis=0, out=behind[::-1])
+            before *= behind
+            others += before
         others *= self.value
         others *= known - self.share
         return others
