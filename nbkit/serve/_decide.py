@@ -27,6 +27,8 @@ _AT_ONCE_SECONDS = 0.004
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
+_APPROVE = Outcome.APPROVE.value
+
 # Reasons, and why there are none.
 Reasons = tuple[tuple[ReasonCode, ...], str]
 
@@ -90,6 +92,8 @@ class Judge:
         self._contract: Contract = package.contract
         self._thresholds = package.thresholds
         self._rules = rules
+        self._rules_follow = rules.speak("after")
+        self._approved_below = min(package.thresholds.refer, package.thresholds.decline)
         self._book: ReasonBook | None = None
         self._contributions: Contributions | None = None
         self._unexplained = ""
@@ -221,6 +225,23 @@ class Judge:
         ruling = self._rules.judge(row, phase="after", score=score)
         told = self._told(ruling, row, special) if ruling else ""
         return Weighed(score=score, outcome=self._outcome(score), ruling=ruling, told=told)
+
+    def plain(self, score: float) -> Judgement | None:
+        """Approve a row of which nothing but its score says anything, in one step.
+
+        Parameters
+        ----------
+        score : float
+            Of the model.
+
+        Returns
+        -------
+        Judgement or None
+            What `weigh` and `conclude` would come to. None where rules follow the model, or the score is no approval.
+        """
+        if self._rules_follow or not 0.0 <= score < self._approved_below:
+            return None
+        return Judgement(decision=Decision(decision=_APPROVE, score=score))
 
     @property
     def explains_at_once(self) -> bool:

@@ -43,8 +43,8 @@ class Gate:
 
     Parameters
     ----------
-    target : callable
-        Seconds in which an answer is quick.
+    quick : float
+        In how many seconds an answer is quick; may be set again.
     metrics : Metrics
         Counts who is turned away.
     clock : callable
@@ -52,19 +52,17 @@ class Gate:
 
     Examples
     --------
-    >>> gate = Gate(target=lambda: 0.05, metrics=Metrics(), clock=lambda: 1.0)
+    >>> gate = Gate(quick=0.05, metrics=Metrics(), clock=lambda: 1.0)
     >>> gate.enter()
     >>> gate.leave(0.2)
     >>> gate.limit
     204.8
     """
 
-    __slots__ = ("_clock", "_shrunk_at", "_target", "inside", "limit", "turn_away")
+    __slots__ = ("_clock", "_shrunk_at", "inside", "limit", "quick", "turn_away")
 
-    def __init__(
-        self, *, target: Callable[[], float], metrics: Metrics, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._target = target
+    def __init__(self, *, quick: float, metrics: Metrics, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.quick = quick
         # Counts one who does not come in.
         self.turn_away = metrics.counter("shed", label="queue", value="connections")
         self._clock = clock
@@ -103,11 +101,10 @@ class Gate:
         self.inside -= 1
         if seconds is None:
             return
-        target = self._target()
-        if seconds <= target:
+        if seconds <= self.quick:
             if was_busy:
                 self.limit = min(self.limit + 1 / self.limit, _MOST)
-        elif (now := self._clock()) - self._shrunk_at > target:
+        elif (now := self._clock()) - self._shrunk_at > self.quick:
             # Once for all who were inside together.
             self._shrunk_at = now
             self.limit = max(self.limit * _SHRINK, _FEWEST)

@@ -74,6 +74,10 @@ def judge_at_once(turns: Sequence[Turn]) -> list[Judgement | Weighed | None]:
 
 def _weighed_at_once(turn: Turn, score: float, *, explains: bool) -> Judgement | Weighed:
     judge, request = turn.active.judge, turn.request
+    plain = judge.plain(score)
+    if plain is not None:
+        turn.active.breaker.succeeded()
+        return plain
     judge.check_score(score)
     weighed = judge.weigh(request.row, score, special=request.special)
     turn.active.breaker.succeeded()

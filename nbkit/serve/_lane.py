@@ -85,7 +85,9 @@ class Lane:
         asks, self._asks = self._asks[:many], self._asks[many:]
         if self._asks:
             asyncio.get_running_loop().call_soon(self._flush)
-        begun = [(ask, turn) for ask in asks if (turn := self._begin(ask)) is not None]
+        # The first has waited the longest.
+        admitted = self._service.has_time(since=asks[0].arrived)
+        begun = [(ask, turn) for ask in asks if (turn := self._begin(ask, admitted=admitted)) is not None]
         judged = judge_at_once([turn for _, turn in begun])
         for (ask, turn), told in zip(begun, judged, strict=True):
             if isinstance(told, Judgement) and not self._service.once.is_running(turn):
@@ -93,10 +95,11 @@ class Lane:
             else:
                 self._spawn(self._go_alone(ask, turn, told if isinstance(told, Weighed) else None))
 
-    def _begin(self, ask: Ask) -> Turn | None:
+    def _begin(self, ask: Ask, *, admitted: bool) -> Turn | None:
         service = self._service
         try:
-            service.admit(started=ask.arrived)
+            if not admitted:
+                service.admit(started=ask.arrived)
             return service.begin(service.read(ask.body), started=ask.arrived, caller=ask.caller)
         except Exception as error:  # noqa: BLE001 - a request ends here: its caller hears of it, the others go on
             self._refuse(ask, error, request_id="")

@@ -45,8 +45,8 @@ class Recorder:
         self._posts: list[tuple[AuditRecord, object, bool]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
-        # When each is late, who hears of it, and what to say then.
-        self._due: dict[int, tuple[float, Heard, str]] = {}
+        # When each is late, who hears of it, and what it was.
+        self._due: dict[int, tuple[float, Heard, AuditRecord]] = {}
         self._bell = Bell(self._ring)
 
     @property
@@ -54,7 +54,7 @@ class Recorder:
         """Seconds since the disk last took a record, while some wait; 0 when none does."""
         return time.perf_counter() - self._since if self._waiting else 0.0
 
-    def post(self, record: AuditRecord, *, heard: Heard, seconds: float, late: str, may_wait: bool = False) -> None:
+    def post(self, record: AuditRecord, *, heard: Heard, seconds: float, may_wait: bool = False) -> None:
         """Hand over a record.
 
         Parameters
@@ -66,8 +66,6 @@ class Recorder:
             and may still become durable; with an `AuditError` when it cannot be written, or its request has a record.
         seconds : float
             How long to wait.
-        late : str
-            What to say when that was not enough.
         may_wait : bool
             Whether the local journal is enough while the ledger cannot take it.
         """
@@ -84,7 +82,7 @@ class Recorder:
         if len(self._posts) >= _MOST_TOGETHER:
             self._hand_over()
         due = now + max(seconds, 0.0)
-        self._due[self._count] = (due, heard, late)
+        self._due[self._count] = (due, heard, record)
         if due < self._bell.at:
             self._bell.set(due, now=now)
 
@@ -117,9 +115,10 @@ class Recorder:
     def _ring(self) -> None:
         """Let go of those who are late, and set the bell for the next."""
         now = time.perf_counter()
-        for ticket, (due, heard, late) in list(self._due.items()):
+        for ticket, (due, heard, record) in list(self._due.items()):
             if due <= now:
                 del self._due[ticket]
+                late = f"request {record.request_id!r}: its record missed the deadline; ask again with the same id"
                 heard(TryAgainError(late))
         if self._due:
             self._bell.set(min(due for due, _, _ in self._due.values()), now=now)

@@ -87,6 +87,7 @@ class Service:
     explainer: Explainer = field(default_factory=Explainer)
     once: Once = field(init=False)
     _recorder: Recorder = field(init=False)
+    _decided: dict[str, Callable[[], None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.once = Once(self.ledger, model=self.name)
@@ -283,8 +284,7 @@ class Service:
         heard : callable
             Called on the loop when the record is durable, or with why it is not, or not in time.
         """
-        late = f"request {turn.id!r}: its record missed the deadline; ask again with the same id"
-        self._recorder.post(record, heard=heard, seconds=turn.left(), late=late, may_wait=turn.active.may_wait)
+        self._recorder.post(record, heard=heard, seconds=turn.left(), may_wait=turn.active.may_wait)
 
     def recorded(self, turn: Turn, record: AuditRecord) -> None:
         """Count a decision whose record is durable, and let the followers hear of it.
@@ -296,7 +296,11 @@ class Service:
         record : AuditRecord
             Of it.
         """
-        self.metrics.count("decisions", label="decision", value=record.decision)
+        decided = self._decided.get(record.decision)
+        if decided is None:
+            decided = self.metrics.counter("decisions", label="decision", value=record.decision)
+            self._decided[record.decision] = decided
+        decided()
         if record.fallback:
             self.metrics.count("fallbacks", label="cause", value=record.fallback_cause.split(":")[0])
         for follow in self.followers:
@@ -305,6 +309,24 @@ class Service:
             fields = {"request_id": turn.id, "decision_id": record.id, "decision": record.decision}
             fields |= {"trace": turn.caller.trace} if turn.caller.trace else {}
             _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
+
+    def has_time(self, *, since: float) -> bool:
+        """Whether `admit` lets in everybody who came at a moment, or later.
+
+        Parameters
+        ----------
+        since : float
+            On the clock of ``time.perf_counter``.
+
+        Returns
+        -------
+        bool
+            False where each has to be asked about.
+        """
+        if self.active is None:
+            return False
+        limit = self.active.deadline_seconds * _MOST_AGE_SHARE
+        return time.perf_counter() - since <= limit and self._recorder.queue_age <= limit
 
     def admit(self, *, started: float) -> None:
         """Turn away by age, not by number: a short queue that does not move is worse than a long one that does.

@@ -72,6 +72,8 @@ class Trials:
         self._shadow: Active | None = None
         # Who would have answered instead of the canary.
         self._champion: Active | None = None
+        # What is chosen while there is none.
+        self._plain: Choice | None = None
 
     @property
     def canary(self) -> Active | None:
@@ -130,9 +132,13 @@ class Trials:
         Choice
             The same for the same subject, however the share grows.
         """
-        tags = {TRACE: caller.trace} if caller.trace else {}
         trial = self._canary
         self._champion = champion if trial else None
+        if trial is None and not caller.trace:
+            if self._plain is None or self._plain.active is not champion:
+                self._plain = Choice(active=champion)
+            return self._plain
+        tags = {TRACE: caller.trace} if caller.trace else {}
         if trial is None:
             return Choice(active=champion, tags=tags)
         if caller.wants and OVERRIDE_SCOPE in caller.scopes:

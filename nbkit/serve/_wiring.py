@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from nbkit.audit import AnyLedger
@@ -129,10 +128,23 @@ def assemble(
     names = dict.fromkeys((options.name, *(table.models if table else ())))
     secret = hashlib.blake2b(b"nbkit canary 1", key=options.ledger_key.private_bytes_raw(), digest_size=32).digest()
     served: list[Service] = []
-    gate = Gate(target=partial(_quick, served), metrics=metrics)
+    gate = Gate(quick=_quick(served), metrics=metrics)
+
+    def changed() -> None:
+        gate.quick = _quick(served)
+
     models = {
         name: _model(
-            name, options, ledger=ledger, secret=secret, metrics=metrics, now=now, new_id=new_id, fork=fork, gate=gate
+            name,
+            options,
+            ledger=ledger,
+            secret=secret,
+            metrics=metrics,
+            now=now,
+            new_id=new_id,
+            fork=fork,
+            gate=gate,
+            changed=changed,
         )
         for name in names
     }
@@ -186,6 +198,7 @@ def _model(
     new_id: Callable[[], str],
     fork: Callable[[], socket.socket],
     gate: Gate,
+    changed: Callable[[], None],
 ) -> _Model:
     store = PackageStore(options.store)
     service = Service(
@@ -207,6 +220,7 @@ def _model(
 
     def serve_champion(active: Active | None) -> None:
         service.active = active
+        changed()
 
     served = {Stage.PRODUCTION: serve_champion, Stage.CANARY: trials.serve_canary, Stage.SHADOW: trials.serve_shadow}
     watchers = tuple(

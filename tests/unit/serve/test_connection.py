@@ -155,7 +155,7 @@ def test_an_idle_connection_ends_also_where_the_last_reply_was_never_read(unread
 
 def gated(story: Callable[[_GatedProtocol, Transport, Gate], None]) -> None:
     async def all_of_it() -> None:
-        gate = Gate(target=lambda: 1.0, metrics=Metrics())
+        gate = Gate(quick=1.0, metrics=Metrics())
         while gate.lets_in():
             gate.enter()
         protocol = _GatedProtocol(gate=gate, config=config(), server_state=ServerState(), app_state={})

@@ -20,7 +20,7 @@ class Clock:
 
 
 def make_gate(clock: Clock) -> Gate:
-    return Gate(target=lambda: 0.05, metrics=Metrics(), clock=clock)
+    return Gate(quick=0.05, metrics=Metrics(), clock=clock)
 
 
 def crowd(gate: Gate, *, seconds: float) -> None:
@@ -72,7 +72,7 @@ def test_three_quarters_of_those_who_may_come_in_are_a_crowd() -> None:
 
 def test_who_does_not_get_in_is_counted() -> None:
     metrics = Metrics()
-    gate = Gate(target=lambda: 0.05, metrics=metrics)
+    gate = Gate(quick=0.05, metrics=metrics)
     while gate.lets_in():
         gate.enter()
     assert "nbkit_shed_total" not in metrics.render(version=1)
