@@ -27,6 +27,10 @@ _C_TYPES: Mapping[str, type[ctypes.c_double] | type[ctypes.c_float]] = {
 _predict_row = ctypes.PyDLL(LIB._name).TreeliteGTILPredict
 
 
+# The steps of numpy take as long as so many margins do one by one.
+_FEW = 32
+
+
 def sigmoid(margin: float) -> float:
     """Return the probability of a log-odds, without overflow at either end.
 
@@ -51,6 +55,8 @@ def sigmoids(margins: NDArray[np.float64]) -> NDArray[np.float64]:
     >>> sigmoids(np.array([0.0, -1000.0, 1000.0])).tolist()
     [0.5, 0.0, 1.0]
     """
+    if len(margins) <= _FEW:
+        return np.array([sigmoid(margin) for margin in margins.tolist()], dtype=np.float64)
     powers = np.fromiter(map(math.exp, (-np.abs(margins)).tolist()), dtype=np.float64, count=len(margins))
     scores: NDArray[np.float64] = np.where(margins >= 0, 1.0, powers) / (1.0 + powers)
     return scores

@@ -21,9 +21,6 @@ from nbkit.package._treelite import TreeliteError
 
 PLAN_FORMAT = 1
 PLAN_FILE = "plan.json"
-
-# So few are answered one by one: the first step of numpy takes as long as forty of them.
-_FEW_ROWS = 32
 TREES_FILE = "trees.treelite"
 
 _NO_NUMBER = "the score is no number: an input is too large for the model's arithmetic"
@@ -140,7 +137,10 @@ class Plan:
         ContractViolationError
             An input is absent, or the model was fitted to refuse its value.
         """
-        return self._answer(self._margin(row))
+        margin = self._margin(row)
+        if self._engine.link == "identity":
+            return margin
+        return sigmoid(margin) if self._sign > 0 else 1.0 - sigmoid(margin)
 
     def margin(self, row: Mapping[str, Scalar]) -> float:
         """Return the log-odds of the positive class; for forests, which have none, the score itself.
@@ -236,11 +236,6 @@ class Plan:
         """
         return self._scores(self._rows.matrix(columns))
 
-    def _answer(self, margin: float) -> float:
-        if self._engine.link == "identity":
-            return margin
-        return sigmoid(margin) if self._sign > 0 else 1.0 - sigmoid(margin)
-
     def _scores(self, matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         if not self._engine.takes_missing and (holed := np.isnan(matrix).any(axis=1)).any():
             self._refuse_missing(matrix[holed][0].tolist())
@@ -279,9 +274,6 @@ class Plan:
         """
         margins = None if self._quick is None else self._quick.margins(rows)
         if margins is not None:
-            answers: list[float] = margins.tolist()
-            if len(rows) <= _FEW_ROWS and all(margin == margin for margin in answers):
-                return [self._answer(margin) for margin in answers]
             return cast("list[float]", self._answers(margins).tolist())
         matrix = np.array([self._rows.cells(row) for row in rows], dtype=np.float64)
         return cast("list[float]", self._scores(matrix.reshape(len(rows), len(self._columns))).tolist())

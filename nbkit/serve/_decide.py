@@ -227,18 +227,7 @@ class Judge:
         return Weighed(score=score, outcome=self._outcome(score), ruling=ruling, told=told)
 
     def plain(self, score: float) -> Judgement | None:
-        """Approve a row of which nothing but its score says anything, in one step.
-
-        Parameters
-        ----------
-        score : float
-            Of the model.
-
-        Returns
-        -------
-        Judgement or None
-            What `weigh` and `conclude` would come to. None where rules follow the model, or the score is no approval.
-        """
+        """Return what `weigh` and `conclude` come to where nothing but the score approves; None where more is said."""
         if self._rules_follow or not 0.0 <= score < self._approved_below:
             return None
         return Judgement(decision=Decision(decision=_APPROVE, score=score))

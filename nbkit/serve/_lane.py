@@ -86,7 +86,10 @@ class Lane:
         if self._asks:
             asyncio.get_running_loop().call_soon(self._flush)
         # The first has waited the longest.
-        admitted = self._service.has_time(since=asks[0].arrived)
+        active = self._service.active
+        admitted = active is not None and self._service.admission.has_time(
+            since=asks[0].arrived, deadline_seconds=active.deadline_seconds
+        )
         begun = [(ask, turn) for ask in asks if (turn := self._begin(ask, admitted=admitted)) is not None]
         judged = judge_at_once([turn for _, turn in begun])
         for (ask, turn), told in zip(begun, judged, strict=True):

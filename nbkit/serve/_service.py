@@ -14,8 +14,8 @@ from nbkit.errors import AuditError, NbkitError
 from nbkit.package import Package
 from nbkit.records import AuditRecord
 from nbkit.serve._active import Active
+from nbkit.serve._admission import Admission
 from nbkit.serve._answer import Answer, refusal_of
-from nbkit.serve._batch import OverloadedError
 from nbkit.serve._decide import Judgement, Weighed
 from nbkit.serve._explain import Explainer, explanation_of
 from nbkit.serve._judge import judge_turn
@@ -29,9 +29,6 @@ from nbkit.serve._turn import ANYONE, Caller, Choice, Follower, Marker, Router, 
 __all__ = ["Service"]
 
 _LOG = logging.getLogger("nbkit.serve")
-
-# Who has waited so long before anything was done for him would be late: he is told so while that is still cheap.
-_MOST_AGE_SHARE = 0.5
 
 
 def champion_only(_: DecisionRequest, *, champion: Active, caller: Caller) -> Choice:  # noqa: ARG001 - a Router
@@ -71,6 +68,8 @@ class Service:
         Gives reasons off the event loop.
     once : Once
         Lets one request id stand for one decision.
+    admission : Admission
+        Turns away by age.
     """
 
     name: str
@@ -86,12 +85,13 @@ class Service:
     draining: bool = False
     explainer: Explainer = field(default_factory=Explainer)
     once: Once = field(init=False)
+    admission: Admission = field(init=False)
     _recorder: Recorder = field(init=False)
-    _decided: dict[str, Callable[[], None]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.once = Once(self.ledger, model=self.name)
         self._recorder = Recorder(self.ledger, metrics=self.metrics)
+        self.admission = Admission(queue_age=lambda: self.queue_age, metrics=self.metrics)
 
     async def decide(self, body: bytes, *, caller: Caller = ANYONE, arrived: float | None = None) -> Answer:
         """Answer one request of the native protocol.
@@ -296,11 +296,7 @@ class Service:
         record : AuditRecord
             Of it.
         """
-        decided = self._decided.get(record.decision)
-        if decided is None:
-            decided = self.metrics.counter("decisions", label="decision", value=record.decision)
-            self._decided[record.decision] = decided
-        decided()
+        self.metrics.count("decisions", label="decision", value=record.decision)
         if record.fallback:
             self.metrics.count("fallbacks", label="cause", value=record.fallback_cause.split(":")[0])
         for follow in self.followers:
@@ -310,28 +306,8 @@ class Service:
             fields |= {"trace": turn.caller.trace} if turn.caller.trace else {}
             _LOG.debug("decided", extra={"fields": {**fields, "fallback": record.fallback, "us": record.latency_us}})
 
-    def has_time(self, *, since: float) -> bool:
-        """Whether `admit` lets in everybody who came at a moment, or later.
-
-        Parameters
-        ----------
-        since : float
-            On the clock of ``time.perf_counter``.
-
-        Returns
-        -------
-        bool
-            False where each has to be asked about.
-        """
-        if self.active is None:
-            return False
-        limit = self.active.deadline_seconds * _MOST_AGE_SHARE
-        return time.perf_counter() - since <= limit and self._recorder.queue_age <= limit
-
     def admit(self, *, started: float) -> None:
-        """Turn away by age, not by number: a short queue that does not move is worse than a long one that does.
-
-        Every protocol asks this before it reads a body, so that turning away costs next to nothing.
+        """Turn away who has waited too long; every protocol asks before it reads a body, so it costs next to nothing.
 
         Parameters
         ----------
@@ -345,14 +321,7 @@ class Service:
         TryAgainError
             No version is installed.
         """
-        limit = self.champion().deadline_seconds * _MOST_AGE_SHARE
-        age = time.perf_counter() - started
-        queue_age = self._recorder.queue_age
-        if age > limit or queue_age > limit:
-            name, age = ("requests", age) if age > limit else ("records", queue_age)
-            self.metrics.count("shed", label="queue", value=name)
-            told = f"{name} wait {1000 * age:.0f} ms, where the deadline leaves {1000 * limit:.0f}"
-            raise OverloadedError(f"overloaded: {told}")
+        self.admission.admit(since=started, deadline_seconds=self.champion().deadline_seconds)
 
     @property
     def queue_age(self) -> float:
