@@ -10,8 +10,9 @@ __all__ = ["Frontier", "leaf_hash", "node_hash", "tree_root"]
 HASH_BYTES = 32
 
 # The two prefixes keep a leaf from ever being read as a node (RFC 9162, 2.1.1: second-preimage resistance).
-_LEAF = b"\x00"
-_NODE = b"\x01"
+# A copy of what has taken one up already costs less than to begin anew.
+_LEAF = hashlib.sha256(b"\x00")
+_NODE = hashlib.sha256(b"\x01")
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -32,7 +33,9 @@ def leaf_hash(data: bytes) -> bytes:
     >>> leaf_hash(b"").hex()[:8]
     '6e340b9c'
     """
-    return hashlib.sha256(_LEAF + data).digest()
+    leaf = _LEAF.copy()
+    leaf.update(data)
+    return leaf.digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -48,7 +51,9 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     bytes
         32 bytes.
     """
-    return hashlib.sha256(_NODE + left + right).digest()
+    node = _NODE.copy()
+    node.update(left + right)
+    return node.digest()
 
 
 class Frontier:

@@ -183,7 +183,7 @@ class TrialJudge:
         decided = iter(shadow_decisions(package, asked, judge=judge) if asked else ())
         told = [row if isinstance(row, Exception) else next(decided) for row in checked]
         # A row has waited for its whole batch.
-        latency_us = int((time.perf_counter() - started) * 1e6)
+        latency_us, decided_at = int((time.perf_counter() - started) * 1e6), self._now()
         entries, routes = [], Counter[tuple[str, bool]]()
         for decision, each in zip(batch.decisions, told, strict=True):
             cause = ""
@@ -191,7 +191,9 @@ class TrialJudge:
                 cause = f"error: {type(each).__name__}"
                 row = dict(zip(batch.names, decision.values, strict=True))
                 each = _without_model(row, package=package, judge=judge)
-            record = self._record(batch.trial, decision, told=each, cause=cause, latency_us=latency_us)
+            record = self._record(
+                batch.trial, decision, told=each, cause=cause, latency_us=latency_us, decided_at=decided_at
+            )
             routes[route_of(record), record.score is not None] += 1
             entries.append(entry_of(record))
         return entries, Judged([(route, asked, times) for (route, asked), times in routes.items()])
@@ -230,7 +232,9 @@ class TrialJudge:
             _LOG.error("shadow not loaded", extra={"fields": {"model": trial.name, **fields}})
             return time.monotonic() + _LOAD_AGAIN_SECONDS
 
-    def _record(self, trial: Trial, of: Shadowed, *, told: Decision, cause: str, latency_us: int) -> AuditRecord:
+    def _record(
+        self, trial: Trial, of: Shadowed, *, told: Decision, cause: str, latency_us: int, decided_at: datetime
+    ) -> AuditRecord:
         tags = {SHADOW_OF: of.id}
         if of.stage == "canary":
             tags |= {CANARY_DECISION: of.decision, CANARY_VERSION: str(of.version)}
@@ -245,7 +249,7 @@ class TrialJudge:
             contract_digest=trial.contract_digest,
             evidence_digest=trial.evidence_digest,
             received_at=of.received_at,
-            decided_at=self._now(),
+            decided_at=decided_at,
             subject=of.subject,
             # They stand in the record that it shadows: personal data is kept once.
             inputs={},
