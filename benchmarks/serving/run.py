@@ -2,7 +2,9 @@
 
 All serve the same fitted model (or its compiled plan) to the same varied rows; nbkit also authenticates, records each
 decision durably before it answers, gives reasons where adverse, keeps counts, and scores a shadow. All servers are up
-at once and take turns under load, so that a busy moment meets each. Client and servers share this machine's processors.
+at once and take turns under load, so that a busy moment meets each. A server that has stood still while others had
+their turns is under load for a second before it is measured. Client and servers share this machine's processors, whose
+speed changes from minute to minute: a ratio is the median of those of the turns.
 """
 
 from __future__ import annotations
@@ -223,13 +225,13 @@ def contestants(folder: Path, url: str) -> Iterator[tuple[dict[str, Server], dic
     others, skipped = peers.prepare(home.model, folder, ports=ports)
     echo = free_port()
     servers = [
-        nbkit("nbkit", home, ledger=str(folder / "ledgers" / "one.db"), bodies=files["native"]),
         nbkit("nbkit postgresql", home, ledger=url, bodies=files["native"]),
-        nbkit("nbkit uncompiled", plain, ledger=str(folder / "ledgers" / "two.db"), bodies=files["native"]),
+        nbkit("nbkit", home, ledger=str(folder / "ledgers" / "one.db"), bodies=files["native"]),
         Server(
             name="echo", port=echo, path="/", health="/", command=[sys.executable, str(ECHO), str(echo)],
             bodies=files["native"],
         ),
+        nbkit("nbkit uncompiled", plain, ledger=str(folder / "ledgers" / "two.db"), bodies=files["native"]),
         mlflow_serve("mlflow", home.model, folder, bodies=files["mlflow"]),
         mlflow_serve("mlflow uncompiled", plain.model, folder, bodies=files["mlflow"]),
         *(
@@ -259,16 +261,20 @@ def contestants(folder: Path, url: str) -> Iterator[tuple[dict[str, Server], dic
 
 def closed_loop(servers: dict[str, Server], folder: Path, *, rounds: int, seconds: float) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {name: [] for name in servers}
-    for turn in range(rounds + 1):
+    for turn in range(1, rounds + 1):
         for name, server in servers.items():
-            # The slow ones need longer for as many answers; the first turn warms everybody up.
+            # The slow ones need longer for as many answers.
             took = seconds if name.startswith(("nbkit", "echo")) else 2 * seconds
             with server.alone(servers.values()):
-                told = server.load_closed(folder, seconds=took if turn else seconds / 2)
-            if turn:
-                found[name].append(told)
+                server.load_closed(folder, seconds=1.0)
+                found[name].append(server.load_closed(folder, seconds=took))
         print(f"turn {turn} of {rounds}", {n: t[-1]["per_second"] for n, t in found.items() if t}, file=sys.stderr)
     return found
+
+
+def ratio(closed: dict[str, list[Any]], name: str, other: str, *, key: str = "per_second") -> float:
+    """Return the median over the turns of one server's figure divided by another's in the same turn."""
+    return statistics.median(mine[key] / its[key] for mine, its in zip(closed[name], closed[other], strict=True))
 
 
 def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]:
@@ -338,7 +344,17 @@ def measure(folder: Path, url: str, *, rounds: int, seconds: float) -> dict[str,
                 servers[name].stop()
                 servers[name].start(folder / f"{name}.log")
                 starts[name].append(servers[name].ready_seconds)
+    names = [name for name in closed if not name.startswith(("nbkit", "echo")) and not name.endswith("uncompiled")]
+    ratios = {f"nbkit / {name}": ratio(closed, "nbkit", name) for name in [*names, "echo"]}
+    ratios |= {
+        "p99 of mlflow / p99 of nbkit": ratio(closed, "mlflow", "nbkit", key="p99_ms"),
+        "nbkit on postgresql / on sqlite": ratio(closed, "nbkit postgresql", "nbkit"),
+        "nbkit uncompiled / mlflow uncompiled": ratio(closed, "nbkit uncompiled", "mlflow uncompiled"),
+        "ready: mlflow / nbkit": statistics.median(starts["mlflow"]) / statistics.median(starts["nbkit"]),
+    }
     return {
+        "ratios": {name: round(value, 3) for name, value in ratios.items()},
+        "turns_per_second": {name: [told["per_second"] for told in all_told] for name, all_told in closed.items()},
         "closed_32": mean,
         "fallbacks": fallbacks,
         "failed": {name: sum(told["broken"] for told in all_told) for name, all_told in closed.items()},
@@ -364,21 +380,9 @@ def main() -> None:
     compileall.compile_dir(Path(measured.__file__).parent, quiet=1)
     with tempfile.TemporaryDirectory() as folder, Postgresql() as server:
         found = measure(Path(folder), server.url, rounds=given.rounds, seconds=given.seconds)
-    closed, ready = found["closed_32"], found["ready_seconds"]
-    rate = {name: told["per_second"] for name, told in closed.items()}
-    ratios = {f"nbkit / {name}": rate["nbkit"] / rate[name] for name in rate if name not in ("nbkit", "echo")}
-    del ratios["nbkit / nbkit uncompiled"], ratios["nbkit / mlflow uncompiled"], ratios["nbkit / nbkit postgresql"]
-    ratios |= {
-        "nbkit / echo": rate["nbkit"] / rate["echo"],
-        "p99 of mlflow / p99 of nbkit": closed["mlflow"]["p99_ms"] / closed["nbkit"]["p99_ms"],
-        "nbkit on postgresql / on sqlite": rate["nbkit postgresql"] / rate["nbkit"],
-        "nbkit uncompiled / mlflow uncompiled": rate["nbkit uncompiled"] / rate["mlflow uncompiled"],
-        "ready: mlflow / nbkit": ready["mlflow"] / ready["nbkit"],
-    }
     used = ("nbkit", "uvicorn", "uvloop", "httptools", "msgspec", "treelite", "mlflow", "scikit-learn", "psycopg")
     result = {
         "name": "serve",
-        "ratios": {name: round(ratio, 3) for name, ratio in ratios.items()},
         **found,
         "deadline_ms": DEADLINE_MS,
         "adverse_share": 0.03,
