@@ -28,8 +28,16 @@
 
 /* Leaves that go through the quadrature together: their products stay in registers. */
 typedef double Four __attribute__((vector_size(32)));
+typedef int64_t Mask __attribute__((vector_size(32)));
+typedef double Loose __attribute__((vector_size(32), aligned(8))); /* in memory that is not this module's */
 #define FOURS 4
 #define LANES (4 * FOURS)
+
+/* Most paths have at most so many columns; the compiler unrolls what is done for them. */
+#define FEW 8
+
+/* Sums that are kept of each column: one waits for what was added before. */
+#define SUMS 4
 
 /* ---- from a row to its lines ---- */
 
@@ -52,10 +60,9 @@ add_line(Found *found, Py_ssize_t line)
 
 /* How many of the sorted thresholds lie below a value. */
 static Py_ssize_t
-below(PyObject *thresholds, double value)
+below(const char *from, Py_ssize_t many, double value)
 {
-    const char *from = PyBytes_AsString(thresholds);
-    Py_ssize_t many = PyBytes_Size(thresholds) / (Py_ssize_t)sizeof(double), low = 0;
+    Py_ssize_t low = 0;
     while (many > 0) {
         Py_ssize_t half = many / 2;
         double threshold;
@@ -68,6 +75,12 @@ below(PyObject *thresholds, double value)
         }
     }
     return low;
+}
+
+static Py_ssize_t
+below_kept(PyObject *thresholds, double value)
+{
+    return below(PyBytes_AsString(thresholds), PyBytes_Size(thresholds) / (Py_ssize_t)sizeof(double), value);
 }
 
 static Py_ssize_t
@@ -95,7 +108,7 @@ add_number(PyObject *row, PyObject *number, Found *found)
     double real;
     if (!read_number(row, PyTuple_GetItem(number, 0), &value, &real))
         return 0;
-    add_line(found, isnan(real) ? number_at(number, 3) : number_at(number, 2) + below(PyTuple_GetItem(number, 1), real));
+    add_line(found, isnan(real) ? number_at(number, 3) : number_at(number, 2) + below_kept(PyTuple_GetItem(number, 1), real));
     return 1;
 }
 
@@ -123,7 +136,7 @@ add_chain(PyObject *row, PyObject *chain, Found *found)
         Py_DecRef(made);
         here = moved != -1.0 || !PyErr_Occurred();
         if (here)
-            add_line(found, isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below(PyTuple_GetItem(cell, 1), moved));
+            add_line(found, isnan(moved) ? number_at(cell, 3) : number_at(cell, 2) + below_kept(PyTuple_GetItem(cell, 1), moved));
     }
     Py_DecRef(value);
     return here;
@@ -258,58 +271,73 @@ margins(PyObject *Py_UNUSED(module), PyObject *args)
 
 /* ---- Shapley values ---- */
 
-/* What each cell of up to LANES leaves is worth, by quadrature. Arrays are (width, leaves), and `room` is for five of
- * (width, LANES). What the others are worth is the product of the factors before and that of those behind: a division
- * by the own factor takes as long as ten products, and fails where a branch was never taken. */
-WIDE static void
-worth(Py_ssize_t width, Py_ssize_t leaves, Py_ssize_t from, Py_ssize_t many, const uint8_t *satisfied,
-      const double *value, const double *share, const double *time, const double *weight,
-      Py_ssize_t nodes, double *room, double *others)
+/* What each cell of LANES leaves is worth, by quadrature; all arrays are (width, LANES). What the others are worth is the
+ * product of the factors before and that of those behind: a division by the own factor takes as long as ten products, and
+ * fails where a branch was never taken. For a width that the compiler knows, products stay in registers. */
+static inline __attribute__((always_inline)) void
+worth(const Py_ssize_t width, const Loose *share, const Mask *holds, const Loose *value, const double *time,
+      const double *weight, Four *own, Four *before, Four *given)
 {
-    const Py_ssize_t cells = width * LANES;
-    double *gone = room, *holds = gone + cells, *own = holds + cells, *before = own + cells, *sum = before + cells;
-    for (Py_ssize_t cell = 0; cell < width; cell++)
-        for (Py_ssize_t leaf = 0; leaf < many; leaf++) {
-            gone[cell * LANES + leaf] = share[cell * leaves + from + leaf];
-            holds[cell * LANES + leaf] = satisfied[cell * leaves + from + leaf];
-        }
-    memset(sum, 0, (size_t)cells * sizeof(double));
-    for (Py_ssize_t node = 0; node < nodes; node++) {
-        const double known = time[node], unknown = 1.0 - time[node];
-        Four product[FOURS];
-        for (int four = 0; four < FOURS; four++)
-            product[four] = (Four){0} + weight[node];
-        for (Py_ssize_t at = 0; at < cells; at += LANES) {
-            const Four *low = (Four *)(gone + at), *high = (Four *)(holds + at);
-            Four *factor = (Four *)(own + at), *first = (Four *)(before + at);
-            for (int four = 0; four < FOURS; four++) {
-                const Four now = low[four] * unknown + high[four] * known;
-                factor[four] = now;
-                first[four] = product[four];
-                product[four] *= now;
+    const Mask one = (Mask)((Four){0} + 1.0);
+    for (int four = 0; four < FOURS; four++) {
+#pragma GCC unroll 4
+        for (Py_ssize_t node = 0; node < (width + 1) / 2; node++) {
+            const double unknown = 1.0 - time[node];
+            const Mask known = (Mask)((Four){0} + time[node]);
+            Four product = (Four){0} + weight[node];
+#pragma GCC unroll 8
+            for (Py_ssize_t at = 0; at < width; at++) {
+                own[at] = share[at * FOURS + four] * unknown + (Four)(holds[at * FOURS + four] & known);
+                before[at] = product;
+                product *= own[at];
+            }
+            product = (Four){0} + 1.0;
+#pragma GCC unroll 8
+            for (Py_ssize_t at = width - 1; at >= 0; at--) {
+                const Four others = before[at] * product;
+                given[at * FOURS + four] = node ? given[at * FOURS + four] + others : others;
+                product *= own[at];
             }
         }
-        for (int four = 0; four < FOURS; four++)
-            product[four] = (Four){0} + 1.0;
-        for (Py_ssize_t at = cells - LANES; at >= 0; at -= LANES) {
-            const Four *factor = (Four *)(own + at), *first = (Four *)(before + at);
-            Four *all = (Four *)(sum + at);
-            for (int four = 0; four < FOURS; four++) {
-                all[four] += first[four] * product[four];
-                product[four] *= factor[four];
-            }
-        }
+#pragma GCC unroll 8
+        for (Py_ssize_t at = 0; at < width; at++)
+            given[at * FOURS + four] *= value[four];
+#pragma GCC unroll 8
+        for (Py_ssize_t at = 0; at < width; at++)
+            given[at * FOURS + four] *= (Four)(holds[at * FOURS + four] & one) - share[at * FOURS + four];
     }
-    for (Py_ssize_t cell = 0; cell < width; cell++)
-        for (Py_ssize_t leaf = 0; leaf < many; leaf++) {
-            const Py_ssize_t at = cell * LANES + leaf;
-            others[cell * leaves + from + leaf] = sum[at] * value[from + leaf] * (holds[at] - gone[at]);
-        }
+}
+
+#define WORTH(WIDTH)                                                                                                  \
+    case WIDTH:                                                                                                       \
+        worth(WIDTH, gone, all, worth_of, time, weight, near, near + FEW, wide);                                      \
+        break
+
+/* The same; `room` is for two of (width, 4), where there are more than a few columns. */
+WIDE static void
+worths(Py_ssize_t width, const double *share, const int64_t *holds, const double *value, const double *time,
+       const double *weight, double *room, double *given)
+{
+    const Loose *gone = (const Loose *)share, *worth_of = (const Loose *)value;
+    const Mask *all = (const Mask *)holds;
+    Four near[2 * FEW], *far = (Four *)room, *wide = (Four *)given;
+    switch (width) {
+        WORTH(1);
+        WORTH(2);
+        WORTH(3);
+        WORTH(4);
+        WORTH(5);
+        WORTH(6);
+        WORTH(7);
+        WORTH(8);
+    default:
+        worth(width, gone, all, worth_of, time, weight, far, far + width, wide);
+    }
 }
 
 /* Arrays of a tuple as buffers; `let_go` also after a failure, because an unfilled buffer is nobody's. */
 static int
-take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many, int flags)
+take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many)
 {
     memset(taken, 0, (size_t)many * sizeof(Py_buffer));
     if (!PyTuple_Check(arrays) || PyTuple_Size(arrays) != many) {
@@ -317,7 +345,7 @@ take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many, int flags)
         return 0;
     }
     for (Py_ssize_t place = 0; place < many; place++)
-        if (PyObject_GetBuffer(PyTuple_GetItem(arrays, place), taken + place, flags) < 0)
+        if (PyObject_GetBuffer(PyTuple_GetItem(arrays, place), taken + place, PyBUF_SIMPLE) < 0)
             return 0;
     return 1;
 }
@@ -336,128 +364,238 @@ too_short(void)
     return 0;
 }
 
-enum { COLUMN, THRESHOLD, MISSING_LEFT, SPLIT_ARRAYS };
-enum { VALUE, PLACE, SPLIT, TO_LEFT, AGAIN, START, MORE_SPLIT, MORE_LEFT, SHARE, TIME, WEIGHT, BLOCK_ARRAYS };
-enum { LEFT, SATISFIED, OTHERS, SUMS, ROOM_ARRAYS };
+static int
+not_there(void)
+{
+    PyErr_SetString(PyExc_ValueError, "an array names a split or a cell that there is not");
+    return 0;
+}
+
+/* What is read of a model: how its rows are split, and its leaves (see `_Splits` and `_Leaves`). */
+enum { END, THRESHOLD, MISSING_LEFT, SPLIT_ARRAYS };
+enum { SHAPE, VALUE, CODE, SHARE, MORE_CELL, MORE, TIME, WEIGHT, LEAF_ARRAYS };
+
+/* What is known of a step by its code, which is twice the number of the split, and one more to the right: SUMS times the
+ * column, and one more where the row takes that step. */
+typedef uint32_t State;
+
+/* Room for what is computed of a row on the way. */
+typedef struct {
+    Py_ssize_t splits;
+    State *state, *seen;         /* by code, and by cell of a chunk */
+    int64_t *holds;              /* by cell of a chunk: all bits where the row satisfies it, else none */
+    double *given, *far, *sums;  /* by cell of a chunk; what `worths` needs; SUMS of each column */
+} Room;
+
+/* How far the leaves were read. */
+typedef struct {
+    Py_ssize_t leaf, cell, more, node;
+} Place;
+
+/* Decide splits of a column, sorted by threshold, for a row. */
+static void
+turn_column(Py_ssize_t column, double cell, const double *threshold, const uint8_t *missing_left, Py_ssize_t from,
+            Py_ssize_t end, State *state)
+{
+    const State no = (State)(column * SUMS), yes = no + 1;
+    if (isnan(cell)) {
+        for (Py_ssize_t split = from; split < end; split++) {
+            state[2 * split] = missing_left[split] ? yes : no;
+            state[2 * split + 1] = missing_left[split] ? no : yes;
+        }
+        return;
+    }
+    const Py_ssize_t left = from + below((const char *)(threshold + from), end - from, cell);
+    for (Py_ssize_t split = from; split < left; split++) {
+        state[2 * split] = no;
+        state[2 * split + 1] = yes;
+    }
+    for (Py_ssize_t split = left; split < end; split++) {
+        state[2 * split] = yes;
+        state[2 * split + 1] = no;
+    }
+}
 
 /* Decide every split for a row; what padding names comes last, and every row satisfies it. */
 static int
-turn(const Py_buffer *splits, const Py_buffer *row, PyObject *turned, const Py_buffer *room)
+turn(const Py_buffer *splits, const double *cells, PyObject *turned, Py_ssize_t columns, const Room *room)
 {
-    const Py_ssize_t many = splits[THRESHOLD].len / (Py_ssize_t)sizeof(double);
-    const int32_t *column = splits[COLUMN].buf;
-    const double *threshold = splits[THRESHOLD].buf, *cells = row->buf;
-    const uint8_t *missing_left = splits[MISSING_LEFT].buf;
-    uint8_t *left = room[LEFT].buf;
-    if (splits[COLUMN].len < many * (Py_ssize_t)sizeof(int32_t) || splits[MISSING_LEFT].len < many || room[LEFT].len <= many)
-        return too_short();
-    for (Py_ssize_t split = 0; split < many; split++) {
-        const double cell = cells[column[split]];
-        left[split] = (uint8_t)((cell <= threshold[split]) | (isnan(cell) & missing_left[split]));
+    const int32_t *ends = splits[END].buf;
+    Py_ssize_t from = 0;
+    for (Py_ssize_t column = 0; column < columns; column++) {
+        if (ends[column] < from || ends[column] > room->splits)
+            return not_there();
+        turn_column(column, cells[column], splits[THRESHOLD].buf, splits[MISSING_LEFT].buf, from, ends[column], room->state);
+        from = ends[column];
     }
-    left[many] = 1;
+    if (from < room->splits)
+        return not_there();
+    room->state[2 * from] = room->state[2 * from + 1] = 1;
     for (Py_ssize_t place = 0; place < PyList_Size(turned); place++) {
-        Py_ssize_t split;
-        int to_left;
         PyObject *pair = PyList_GetItem(turned, place);
-        if (!PyTuple_Check(pair)) {
+        if (!PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
             PyErr_SetString(PyExc_TypeError, "expected pairs of a split and whether a row goes left there");
             return 0;
         }
-        if (!PyArg_ParseTuple(pair, "np", &split, &to_left))
+        /* Nothing but integers: asking anything else runs what could change an array that was looked at before. */
+        const Py_ssize_t split = PyLong_AsSsize_t(PyTuple_GetItem(pair, 0)), to_left = PyLong_AsSsize_t(PyTuple_GetItem(pair, 1));
+        if (PyErr_Occurred())
             return 0;
-        if (split >= 0 && split < many)
-            left[split] = (uint8_t)to_left;
+        if (split >= 0 && split < room->splits) {
+            State *state = room->state + 2 * split;
+            state[0] = (state[0] & ~(State)1) | (to_left != 0);
+            state[1] = state[0] ^ 1;
+        }
     }
     return 1;
 }
 
-/* These two are most of what is not arithmetic; by themselves they stay in registers. */
-__attribute__((noinline)) static void
-compare(Py_ssize_t cells, const uint8_t *restrict left, const int32_t *restrict split, const uint8_t *restrict to_left,
-        uint8_t *restrict satisfied)
+/* Add what the leaves of a block give each column, chunk by chunk. */
+WIDE static int
+add_block(const Py_buffer *leaves, Py_ssize_t chunks, Py_ssize_t width, const Room *room, Place *place)
 {
-    for (Py_ssize_t cell = 0; cell < cells; cell++)
-        satisfied[cell] = left[split[cell]] == to_left[cell];
-}
-
-__attribute__((noinline)) static void
-add_up(Py_ssize_t cells, const int32_t *restrict column, const double *restrict others, double *restrict sums)
-{
-    for (Py_ssize_t cell = 0; cell < cells; cell++)
-        sums[column[cell]] += others[cell];
-}
-
-/* Add what one block of leaves gives each column. */
-static int
-add_block(PyObject *arrays, const Py_buffer *room, Py_buffer *out)
-{
-    Py_buffer a[BLOCK_ARRAYS];
-    const Py_ssize_t real = (Py_ssize_t)sizeof(double), whole = (Py_ssize_t)sizeof(int32_t);
-    double *factor = NULL;
-    int done = take(arrays, a, BLOCK_ARRAYS, PyBUF_SIMPLE);
-    if (done) {
-        const Py_ssize_t leaves = a[VALUE].len / real, cells = a[SHARE].len / real, width = leaves ? cells / leaves : 0;
-        const Py_ssize_t twice = a[AGAIN].len / whole, more = a[MORE_SPLIT].len / whole, columns = out->len / real;
-        const uint8_t *left = room[LEFT].buf, *to_left = a[TO_LEFT].buf, *more_left = a[MORE_LEFT].buf;
-        const int32_t *column = a[PLACE].buf, *split = a[SPLIT].buf, *again = a[AGAIN].buf, *start = a[START].buf;
-        const int32_t *more_split = a[MORE_SPLIT].buf;
-        uint8_t *satisfied = room[SATISFIED].buf;
-        double *others = room[OTHERS].buf, *sums = room[SUMS].buf, *total = out->buf;
-        factor = PyMem_Calloc((size_t)(width + 1) * LANES * 5, sizeof(double));
-        /* A vector over two lines of the cache is twice as dear; there is room for one column more. */
-        double *aligned = (double *)(((uintptr_t)factor + 63) & ~(uintptr_t)63);
-        if (a[PLACE].len < cells * whole || a[SPLIT].len < cells * whole || a[TO_LEFT].len < cells
-            || a[START].len < twice * whole || a[MORE_LEFT].len < more || a[WEIGHT].len < a[TIME].len
-            || room[SATISFIED].len < cells || room[OTHERS].len < cells * real || room[SUMS].len < out->len) {
-            done = too_short();
-        } else if (factor == NULL) {
-            PyErr_NoMemory();
-            done = 0;
-        } else {
-            compare(cells, left, split, to_left, satisfied);
-            for (Py_ssize_t place = 0; place < twice; place++) {
-                const Py_ssize_t end = place + 1 < twice ? start[place + 1] : more;
-                for (Py_ssize_t step = start[place]; step < end; step++)
-                    satisfied[again[place]] &= left[more_split[step]] == more_left[step];
-            }
-            for (Py_ssize_t from = 0; from < leaves; from += LANES)
-                worth(width, leaves, from, leaves - from < LANES ? leaves - from : LANES, satisfied, a[VALUE].buf,
-                      a[SHARE].buf, a[TIME].buf, a[WEIGHT].buf, a[TIME].len / real, aligned, others);
-            memset(sums, 0, (size_t)columns * sizeof(double));
-            add_up(cells, column, others, sums);
-            for (Py_ssize_t place = 0; place < columns; place++)
-                total[place] += sums[place];
+    const Py_ssize_t cells = width * LANES, steps = leaves[MORE].len / (Py_ssize_t)sizeof(uint32_t);
+    const double *time = (const double *)leaves[TIME].buf + place->node;
+    const double *weight = (const double *)leaves[WEIGHT].buf + place->node;
+    const int32_t *more_cell = leaves[MORE_CELL].buf;
+    const uint32_t *more = leaves[MORE].buf, last = (uint32_t)(2 * room->splits + 1);
+    const State *state = room->state;
+    State *restrict seen = room->seen;
+    int64_t *restrict holds = room->holds;
+    double *restrict given = room->given, *restrict sums = room->sums;
+    Py_ssize_t leaf = place->leaf, first = place->cell, next = place->more;
+    for (Py_ssize_t chunk = 0; chunk < chunks; chunk++, leaf += LANES, first += cells) {
+        const uint32_t *code = (const uint32_t *)leaves[CODE].buf + first;
+        const double *share = (const double *)leaves[SHARE].buf + first, *value = (const double *)leaves[VALUE].buf + leaf;
+        uint32_t most = 0;
+        for (Py_ssize_t cell = 0; cell < cells; cell++)
+            most = code[cell] > most ? code[cell] : most;
+        if (most > last)
+            return not_there();
+        for (Py_ssize_t cell = 0; cell < cells; cell += 4) {
+            seen[cell] = state[code[cell]];
+            seen[cell + 1] = state[code[cell + 1]];
+            seen[cell + 2] = state[code[cell + 2]];
+            seen[cell + 3] = state[code[cell + 3]];
         }
+        /* The next chunk is asked of memory while this one is worked on; behind the last, nobody minds. */
+        for (Py_ssize_t cell = 0; cell < cells; cell += 8)
+            __builtin_prefetch((const void *)((uintptr_t)share + (size_t)(cells + cell) * sizeof(double)));
+        for (; next < steps; next++) {
+            const Py_ssize_t cell = more_cell[next] - first;
+            if (cell < 0 || cell >= cells || more[next] > last)
+                break;
+            seen[cell] &= state[more[next]] | ~(State)1;
+        }
+        for (Py_ssize_t cell = 0; cell < cells; cell++)
+            holds[cell] = -(int64_t)(seen[cell] & 1);
+        for (Py_ssize_t cell = 0; cell < cells; cell++)
+            seen[cell] &= ~(State)1;
+        worths(width, share, holds, value, time, weight, room->far, given);
+        for (Py_ssize_t cell = 0; cell < cells; cell += SUMS)
+            for (int sum = 0; sum < SUMS; sum++)
+                sums[seen[cell + sum] + (State)sum] += given[cell + sum];
     }
-    PyMem_Free(factor);
-    let_go(a, BLOCK_ARRAYS);
+    *place = (Place){leaf, first, next, place->node + (width + 1) / 2};
+    return 1;
+}
+
+/* Whether the arrays hold the leaves that they are said to hold; how many columns the widest has. */
+static int
+leaves_fit(const Py_buffer *leaves, Py_ssize_t *widest)
+{
+    const int64_t real = sizeof(double), whole = sizeof(int32_t), most = INT32_MAX;
+    const int32_t *shape = leaves[SHAPE].buf;
+    int64_t values = 0, cells = 0, nodes = 0;
+    *widest = 0;
+    for (Py_ssize_t block = 0; block < leaves[SHAPE].len / (2 * whole); block++) {
+        const int64_t chunks = shape[2 * block], width = shape[2 * block + 1];
+        if (chunks < 0 || width < 1 || chunks * LANES > (most - cells) / width)
+            return 0;
+        values += chunks * LANES;
+        cells += chunks * LANES * width;
+        nodes += (width + 1) / 2;
+        *widest = width > *widest ? (Py_ssize_t)width : *widest;
+    }
+    return leaves[VALUE].len / real >= values && leaves[CODE].len / whole >= cells && leaves[SHARE].len / real >= cells
+           && leaves[TIME].len / real >= nodes && leaves[WEIGHT].len / real >= nodes
+           && leaves[MORE_CELL].len / whole >= leaves[MORE].len / whole;
+}
+
+/* Make room, each part of which begins with a line of the cache: a vector over two lines is twice as dear. */
+static void *
+make_room(Py_ssize_t widest, Py_ssize_t columns, Room *room)
+{
+    const uint64_t cells = (uint64_t)widest * LANES;
+    const uint64_t sizes[] = {
+        2 * ((uint64_t)room->splits + 1) * sizeof(State), cells * sizeof(State), cells * sizeof(int64_t),
+        cells * sizeof(double), 2 * (uint64_t)widest * sizeof(Four), (uint64_t)columns * SUMS * sizeof(double),
+    };
+    uint64_t all = 0, begin[6];
+    for (int part = 0; part < 6; part++) {
+        begin[part] = all;
+        all += (sizes[part] + 63) & ~(uint64_t)63;
+    }
+    char *memory = all > PY_SSIZE_T_MAX - 63 ? NULL : PyMem_Malloc((size_t)all + 63);
+    if (memory == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    char *line = memory + (-(uintptr_t)memory & 63);
+    *room = (Room){
+        room->splits, (State *)(line + begin[0]), (State *)(line + begin[1]), (int64_t *)(line + begin[2]),
+        (double *)(line + begin[3]), (double *)(line + begin[4]), (double *)(line + begin[5]),
+    };
+    memset(room->sums, 0, (size_t)sizes[5]);
+    return memory;
+}
+
+/* Explain a row by arrays of which nothing is known but that they are there. */
+static int
+take_apart(const Py_buffer *row, const Py_buffer *splits, PyObject *turned, const Py_buffer *leaves, const Py_buffer *out)
+{
+    const Py_ssize_t real = (Py_ssize_t)sizeof(double), whole = (Py_ssize_t)sizeof(int32_t), columns = out->len / real;
+    const int32_t *shape = leaves[SHAPE].buf;
+    double *total = out->buf;
+    Room room = {.splits = splits[THRESHOLD].len / real};
+    Place place = {0, 0, 0, 0};
+    Py_ssize_t widest;
+    if (row->len / real < columns || splits[END].len / whole < columns || splits[MISSING_LEFT].len < room.splits
+        || columns > INT32_MAX / SUMS || room.splits > INT32_MAX / 2 || !leaves_fit(leaves, &widest)
+        || (columns == 0 && widest > 0)) /* padding names the first column */
+        return too_short();
+    void *memory = make_room(widest, columns, &room);
+    int done = memory != NULL && turn(splits, row->buf, turned, columns, &room);
+    for (Py_ssize_t block = 0; done && block < leaves[SHAPE].len / (2 * whole); block++)
+        done = add_block(leaves, shape[2 * block], shape[2 * block + 1], &room, &place);
+    if (done && place.more < leaves[MORE].len / whole)
+        done = not_there();
+    for (Py_ssize_t column = 0; done && column < columns; column++) {
+        const double *sum = room.sums + column * SUMS;
+        total[column] = sum[0];
+        for (int also = 1; also < SUMS; also++)
+            total[column] += sum[also];
+    }
+    PyMem_Free(memory);
     return done;
 }
 
 PyDoc_STRVAR(shapley_doc,
-"shapley(row, splits, turned, blocks, room, out)\n\n"
+"shapley(row, splits, turned, leaves, out)\n\n"
 "Write the Shapley value of each column to `out`; `turned` are the splits by category that the row meets, each with\n"
-"whether it goes left there. Places in arrays are those that `TreePaths` has put there.");
+"whether it goes left there.");
 
 static PyObject *
 shapley(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *split_arrays, *turned, *blocks, *room_arrays;
-    Py_buffer row, out, splits[SPLIT_ARRAYS], room[ROOM_ARRAYS] = {{0}};
-    if (!PyArg_ParseTuple(args, "y*OO!O!Ow*", &row, &split_arrays, &PyList_Type, &turned, &PyTuple_Type, &blocks,
-                          &room_arrays, &out))
+    PyObject *split_arrays, *turned, *leaf_arrays;
+    Py_buffer row, out, splits[SPLIT_ARRAYS], leaves[LEAF_ARRAYS] = {{0}};
+    if (!PyArg_ParseTuple(args, "y*OO!Ow*", &row, &split_arrays, &PyList_Type, &turned, &leaf_arrays, &out))
         return NULL;
-    int done = take(split_arrays, splits, SPLIT_ARRAYS, PyBUF_SIMPLE);
-    done = done && take(room_arrays, room, ROOM_ARRAYS, PyBUF_WRITABLE);
-    if (done && row.len < out.len)
-        done = too_short();
-    done = done && turn(splits, &row, turned, room);
-    memset(out.buf, 0, (size_t)out.len);
-    for (Py_ssize_t place = 0; done && place < PyTuple_Size(blocks); place++)
-        done = add_block(PyTuple_GetItem(blocks, place), room, &out);
+    const int done = take(split_arrays, splits, SPLIT_ARRAYS) && take(leaf_arrays, leaves, LEAF_ARRAYS)
+                     && take_apart(&row, splits, turned, leaves, &out);
     let_go(splits, SPLIT_ARRAYS);
-    let_go(room, ROOM_ARRAYS);
+    let_go(leaves, LEAF_ARRAYS);
     PyBuffer_Release(&row);
     PyBuffer_Release(&out);
     if (!done)
@@ -474,7 +612,7 @@ static PyMethodDef functions[] = {
 };
 
 /* Raised whenever what a function takes changes: a checkout may be newer than what was compiled from it. */
-#define FORMAT 3
+#define FORMAT 4
 
 static int
 kernel_exec(PyObject *made)

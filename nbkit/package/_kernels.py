@@ -13,7 +13,7 @@ __all__ = ["KERNEL", "Kernel", "has_kernel"]
 _Array = NDArray[Any]
 
 # Of what its functions take; one that was compiled before they changed does not count.
-_FORMAT = 3
+_FORMAT = 4
 
 
 class Kernel(Protocol):
@@ -40,8 +40,7 @@ class Kernel(Protocol):
         row: _Array,
         splits: tuple[_Array, ...],
         turned: list[tuple[int, bool]],
-        blocks: tuple[tuple[_Array, ...], ...],
-        room: tuple[_Array, ...],
+        leaves: tuple[_Array, ...],
         out: _Array,
         /,
     ) -> None:

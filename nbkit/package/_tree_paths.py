@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ __all__ = ["TreePaths"]
 # treelite stores a category as an unsigned 32-bit number; anything that does not fit matches no category.
 _LARGEST_CATEGORY = float(np.iinfo(np.uint32).max)
 
-# About half of the leaves that a tree has.
-_APART = 16
+# Leaves that go through the quadrature together, and sums that are kept of a column: a sum waits for the one before.
+_LANES, _SUMS = 16, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,56 +76,77 @@ class _Splits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _LeafBlock:
-    """Leaves whose paths need the same number of quadrature nodes, padded to the same number of columns.
+class _Leaves:
+    """Every leaf, and a cell for each column of its path, in the order in which they are read.
 
-    Leaves are the last axis, so that every operation runs along memory. Shapes: ``column``, ``split``, ``to_left``,
-    ``share`` (columns, leaves), where padding names a split that every row satisfies. ``again`` (cells,) are
-    places of columns that a path splits more than once, and ``start`` (cells,) says where the further steps of each
-    begin in ``more_split`` and ``more_left`` (steps,). ``time`` and ``weight`` (nodes,). Nothing has an axis of nodes
-    beside columns and leaves: such arrays outgrow the cache, and reading them took most of the time.
+    Leaves of equally many columns are a block of (chunks, columns, lanes); ``shape`` (blocks, 2) says how many chunks
+    and columns. What the last chunk has too many are leaves of value 0 under a split that every row satisfies.
+    ``value`` (leaves,). ``code`` and ``share`` (cells,): the first step of a path on a column, as twice the number of
+    its split and one more if it goes right there, and the share of all its steps on that column. Those after the first
+    are in ``more``, and the cells that they belong to in ``more_cell``, chunk by chunk. ``time`` and ``weight``
+    (nodes,), one block's behind the other's. Nothing has an axis of nodes beside columns and leaves: such arrays
+    outgrow the cache, and reading them took most of the time.
     """
 
+    shape: NDArray[np.int32]
     value: NDArray[np.float64]
-    column: NDArray[np.int32]
-    split: NDArray[np.int32]
-    to_left: NDArray[np.bool_]
-    again: NDArray[np.int32]
-    start: NDArray[np.int32]
-    more_split: NDArray[np.int32]
-    more_left: NDArray[np.bool_]
+    code: NDArray[np.uint32]
     share: NDArray[np.float64]
+    more_cell: NDArray[np.int32]
+    more: NDArray[np.uint32]
     time: NDArray[np.float64]
     weight: NDArray[np.float64]
 
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Return all of them, as the kernel takes them."""
         return (
-            self.value, self.column, self.split, self.to_left, self.again, self.start, self.more_split, self.more_left,
-            self.share, self.time, self.weight,
+            self.shape, self.value, self.code, self.share, self.more_cell, self.more, self.time, self.weight,
         )  # fmt: skip
 
     def values(self, left: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the Shapley value of each cell (columns, leaves)."""
-        satisfied = left[self.split] == self.to_left
-        if len(self.again):
-            further = np.logical_and.reduceat(left[self.more_split] == self.more_left, self.start)
-            satisfied.ravel()[self.again] &= further
+        """Return the Shapley value of each cell."""
+        satisfied = left[self.code >> 1] != (self.code & 1)
+        satisfied[self.more_cell[left[self.more >> 1] == (self.more & 1)]] = False
         known = satisfied.astype(np.float64)
-        others = np.zeros(self.column.shape)
-        for time, weight in zip(self.time.tolist(), self.weight.tolist(), strict=True):
-            factor = self.share * (1.0 - time)
-            factor += known * time
-            # What the others are worth: the product of the factors before, and that of those behind.
-            before = np.full(self.column.shape, weight)
-            np.multiply.accumulate(np.vstack([before[:1], factor[:-1]]), axis=0, out=before)
-            behind = np.ones(self.column.shape)
-            np.multiply.accumulate(np.vstack([behind[-1:], factor[:0:-1]]), axis=0, out=behind[::-1])
-            before *= behind
-            others += before
-        others *= self.value
-        others *= known - self.share
-        return others
+        values = np.empty(len(self.code))
+        leaf = cell = node = 0
+        for chunks, width in self.shape.tolist():
+            leaves, cells, nodes = chunks * _LANES, chunks * width * _LANES, (width + 1) // 2
+            here = slice(cell, cell + cells)
+            values[here] = _worth(
+                self.value[leaf : leaf + leaves].reshape(chunks, 1, _LANES),
+                self.share[here].reshape(chunks, width, _LANES),
+                known[here].reshape(chunks, width, _LANES),
+                self.time[node : node + nodes],
+                self.weight[node : node + nodes],
+            ).ravel()
+            leaf, cell, node = leaf + leaves, cell + cells, node + nodes
+        return values
+
+
+def _worth(
+    value: NDArray[np.float64],
+    share: NDArray[np.float64],
+    known: NDArray[np.float64],
+    times: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    others = np.zeros(share.shape)
+    for time, weight in zip(times.tolist(), weights.tolist(), strict=True):
+        factor = share * (1.0 - time)
+        factor += known * time
+        # What the others are worth: the product of the factors before, and that of those behind.
+        before = np.full(share.shape, weight)
+        before[:, 1:] = factor[:, :-1]
+        np.multiply.accumulate(before, axis=1, out=before)
+        behind = np.ones(share.shape)
+        behind[:, 1:] = factor[:, :0:-1]
+        np.multiply.accumulate(behind, axis=1, out=behind)
+        before *= behind[:, ::-1]
+        others += before
+    others *= value
+    others *= known - share
+    return others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,22 +164,14 @@ class TreePaths:
     base: float
     columns: int
     _splits: _Splits
-    _blocks: tuple[_LeafBlock, ...]
-    # What the kernel takes: splits, blocks, and room for what it computes on the way, one row at a time.
-    _arrays: tuple[tuple[NDArray[Any], ...], tuple[tuple[NDArray[Any], ...], ...], tuple[NDArray[Any], ...]] = field(
-        init=False, repr=False, compare=False
-    )
+    _leaves: _Leaves
+    # What the kernel takes.
+    _arrays: tuple[tuple[NDArray[Any], ...], tuple[NDArray[Any], ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        splits, largest = self._splits, max((block.column.size for block in self._blocks), default=0)
-        arrays = (
-            (splits.column, splits.threshold, splits.missing_left),
-            tuple(block.arrays() for block in self._blocks),
-            (
-                np.empty(len(splits.threshold) + 1, dtype=np.bool_), np.empty(largest, dtype=np.bool_),
-                np.empty(largest), np.empty(self.columns),
-            ),
-        )  # fmt: skip
+        splits = self._splits
+        ends = np.searchsorted(splits.column, np.arange(self.columns), side="right").astype(np.int32)
+        arrays = (ends, splits.threshold, splits.missing_left), self._leaves.arrays()
         object.__setattr__(self, "_arrays", arrays)
 
     @classmethod
@@ -194,20 +208,15 @@ class TreePaths:
         scale = 1.0 / len(trees) if array_of(header, "average_tree_output")[0] else 1.0
         leaves = [leaf for tree in trees for leaf in tree.leaves(scale=scale)]
         expected = sum(leaf.value * float(np.prod([step.share for step in leaf.steps])) for leaf in leaves)
-        by_nodes: dict[int, list[Leaf]] = {}
-        for leaf in leaves:
-            by_nodes.setdefault((len(leaf.columns()) + 1) // 2, []).append(leaf)
-        splits = [split for tree in trees for split in tree.splits]
+        splits = [split for tree in trees for split in tree.splits]  # by number
         columns = int(array_of(header, "num_feature")[0])
         if any(not 0 <= split.column < columns for split in splits):
             raise PackageError(f"the trees ask about a column beyond their {columns}")
-        by_nodes.pop(0, None)  # a tree that never split moves nothing but the base
-        blocks = [(nodes, _apart(group)) for nodes, group in sorted(by_nodes.items())]
         return cls(
             base=bias + expected,
             columns=columns,
-            _splits=_Splits.stack(splits),
-            _blocks=tuple(_block(group, nodes=nodes, padding=len(splits)) for nodes, group in blocks),
+            _splits=_Splits.stack([splits[number] for number in _in_order(splits)]),
+            _leaves=_lay_out(leaves, splits=splits),
         )
 
     def explain(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -223,56 +232,90 @@ class TreePaths:
         ndarray of shape (columns,)
             They add up to the ensemble's answer, less ``base``.
         """
-        total = np.zeros(self.columns)
         if KERNEL is not None:
-            splits, blocks, room = self._arrays
-            KERNEL.shapley(row, splits, self._splits.by_category(row), blocks, room, total)
+            total = np.empty(self.columns)
+            splits, leaves = self._arrays
+            KERNEL.shapley(row, splits, self._splits.by_category(row), leaves, total)
             return total
         # The last one is the split of the padding: every row satisfies it.
-        left = np.append(self._splits.goes_left(row), True)
-        for block in self._blocks:
-            values = block.values(left)
-            total += np.bincount(block.column.ravel(), weights=values.ravel(), minlength=self.columns)
-        return total
+        values = self._leaves.values(np.append(self._splits.goes_left(row), True))
+        column = np.append(self._splits.column, 0)[self._leaves.code >> 1].reshape(-1, _SUMS)
+        sums = np.bincount((column * _SUMS + np.arange(_SUMS)).ravel(), weights=values, minlength=self.columns * _SUMS)
+        return reduce(np.add, sums.reshape(self.columns, _SUMS).T)
 
 
 def _apart(leaves: Sequence[Leaf]) -> list[Leaf]:
     """Put leaves of one tree apart: their paths begin with the same columns, and a sum waits for the one before."""
-    return [leaf for begin in range(_APART) for leaf in leaves[begin::_APART]]
+    return [leaf for begin in range(_LANES) for leaf in leaves[begin::_LANES]]
 
 
-def _block(leaves: Sequence[Leaf], *, nodes: int, padding: int) -> _LeafBlock:
-    """Pad leaves of ``2 * nodes - 1`` or ``2 * nodes`` columns to the larger number, with a split that always holds."""
-    width = 2 * nodes
-    share = np.ones((width, len(leaves)))
-    column = np.zeros((width, len(leaves)), dtype=np.int32)
-    first = np.full((width, len(leaves)), padding, dtype=np.int32)
-    to_left = np.ones((width, len(leaves)), dtype=np.bool_)
-    again: list[int] = []
-    start: list[int] = []
-    more: list[Step] = []
-    for index, leaf in enumerate(leaves):
-        for position, name in enumerate(leaf.columns()):
-            column[position, index] = name
-            steps = [step for step in leaf.steps if step.column == name]
-            for step in steps:
-                share[position, index] *= step.share
-            first[position, index], to_left[position, index] = steps[0].split, steps[0].to_left
-            if len(steps) > 1:
-                again.append(position * len(leaves) + index)
-                start.append(len(more))
-                more += steps[1:]
-    points, weights = np.polynomial.legendre.leggauss(nodes)
-    return _LeafBlock(
-        value=np.array([leaf.value for leaf in leaves]),
-        column=column,
-        split=first,
-        to_left=to_left,
-        again=np.array(again, dtype=np.int32),
-        start=np.array(start, dtype=np.int32),
-        more_split=np.array([step.split for step in more], dtype=np.int32),
-        more_left=np.array([step.to_left for step in more], dtype=np.bool_),
+def _in_order(splits: Sequence[Split]) -> list[int]:
+    """Sort the numbers of splits by column and threshold, those by category last: a value parts those of its column."""
+    place = {number: (split.column, split.listed is not None, split.threshold) for number, split in enumerate(splits)}
+    return sorted(place, key=place.__getitem__)
+
+
+def _needed(steps: Sequence[Step], splits: Sequence[Split]) -> list[Step]:
+    """Return the steps of a path on one column that no other of them implies; often that is one."""
+    needed: list[Step] = []
+    for step in steps:
+        if not any(_implies(other, step, splits) for other in needed):
+            needed = [other for other in needed if not _implies(step, other, splits)] + [step]
+    return needed
+
+
+def _implies(step: Step, other: Step, splits: Sequence[Split]) -> bool:
+    """Say whether every row that takes one step takes the other, also one whose value is missing."""
+    here, there = splits[step.split], splits[other.split]
+    if step.to_left != other.to_left or here.listed is not None or there.listed is not None:
+        return False
+    stricter = here.threshold <= there.threshold if step.to_left else here.threshold >= there.threshold
+    return stricter and (there.missing_left == step.to_left or here.missing_left != step.to_left)
+
+
+def _lay_out(leaves: Sequence[Leaf], *, splits: Sequence[Split]) -> _Leaves:
+    """Sort leaves by the number of columns on their paths; one without moves nothing but the base."""
+    by_width: dict[int, list[Leaf]] = {}
+    for leaf in leaves:
+        by_width.setdefault(len(leaf.columns()), []).append(leaf)
+    by_width.pop(0, None)
+    chunks = {width: -(-len(group) // _LANES) for width, group in sorted(by_width.items())}
+    cells = sum(width * many * _LANES for width, many in chunks.items())
+    value, share = _aligned(sum(chunks.values()) * _LANES), _aligned(cells)
+    share[:] = 1.0
+    place = {number: place for place, number in enumerate(_in_order(splits))}
+    code = np.full(cells, 2 * len(splits), dtype=np.uint32)
+    more: list[tuple[int, int, int, int]] = []
+    first_leaf = first_cell = 0
+    for width, many in chunks.items():
+        for index, leaf in enumerate(_apart(by_width[width])):
+            chunk, lane = divmod(index, _LANES)
+            value[first_leaf + index] = leaf.value
+            for position, name in enumerate(leaf.columns()):
+                cell = first_cell + (chunk * width + position) * _LANES + lane
+                steps = [step for step in leaf.steps if step.column == name]
+                for step in steps:
+                    share[cell] *= step.share
+                first, *others = [2 * place[step.split] + (not step.to_left) for step in _needed(steps, splits)]
+                code[cell] = first
+                more += [(first_leaf + index - lane, rank, cell, other) for rank, other in enumerate(others)]
+        first_leaf, first_cell = first_leaf + many * _LANES, first_cell + many * width * _LANES
+    more.sort()
+    points = [np.polynomial.legendre.leggauss((width + 1) // 2) for width in chunks]
+    return _Leaves(
+        shape=np.array([(many, width) for width, many in chunks.items()], dtype=np.int32).reshape(-1, 2),
+        value=value,
+        code=code,
         share=share,
-        time=(points + 1.0) / 2.0,
-        weight=weights / 2.0,
+        more_cell=np.array([cell for _, _, cell, _ in more], dtype=np.int32),
+        more=np.array([number for _, _, _, number in more], dtype=np.uint32),
+        time=np.concatenate([np.empty(0), *((time + 1.0) / 2.0 for time, _ in points)]),
+        weight=np.concatenate([np.empty(0), *(weight / 2.0 for _, weight in points)]),
     )
+
+
+def _aligned(many: int) -> NDArray[np.float64]:
+    """Return zeros that begin with a line of the cache: a vector over two lines is twice as dear."""
+    room = np.zeros(many + 8)
+    begin = -room.ctypes.data % 64 // 8
+    return room[begin : begin + many]

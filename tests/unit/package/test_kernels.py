@@ -200,41 +200,96 @@ def paths_of_a_few_trees() -> tuple[TreePaths, np.ndarray[Any, Any]]:
 def test_arrays_of_paths_that_are_too_short_are_refused() -> None:
     assert KERNEL is not None
     paths, row = paths_of_a_few_trees()
-    splits, blocks, room = paths._arrays
+    splits, leaves = paths._arrays
     out = np.empty(paths.columns)
-    KERNEL.shapley(row, splits, [], blocks, room, out)
+    KERNEL.shapley(row, splits, [], leaves, out)
     assert out.tobytes() == paths.explain(row).tobytes()
 
-    def without(arrays: tuple[Any, ...], place: int) -> tuple[Any, ...]:
-        return (*arrays[:place], arrays[place].ravel()[:0], *arrays[place + 1 :])
+    def changed(arrays: tuple[Any, ...], place: int, array: Any) -> tuple[Any, ...]:
+        return (*arrays[:place], array, *arrays[place + 1 :])
 
-    wrong = [(row[:0], splits, blocks, room)]
-    wrong += [(row, without(splits, place), blocks, room) for place in (0, 2)]
-    wrong += [(row, splits, (without(blocks[0], place),), room) for place in (1, 2, 3, 5, 7, 10)]
-    wrong += [(row, splits, blocks, without(room, place)) for place in range(4)]
-    for given_row, given_splits, given_blocks, given_room in wrong:
+    # The last of each is read, so one less is too few; of the leaves all but the shape and the further steps.
+    wrong = [(row[:-1], splits, leaves)]
+    wrong += [(row, changed(splits, place, splits[place][:-1]), leaves) for place in (0, 2)]
+    wrong += [(row, splits, changed(leaves, place, leaves[place][:-1])) for place in (1, 2, 3, 4, 6, 7)]
+    # A shape that nothing holds, or that no number of cells can be.
+    for shape in ([[-1, 2]], [[1, 0]], [[1, -2]], [[2**31 - 1, 2**31 - 1]], [[10**6, 2]], [[0, 2**31 - 1]]):
+        wrong.append((row, splits, changed(leaves, 0, np.array(shape, dtype=np.int32))))
+    for given_row, given_splits, given_leaves in wrong:
         with pytest.raises(ValueError, match="too short"):
-            KERNEL.shapley(given_row, given_splits, [], given_blocks, given_room, out)
+            KERNEL.shapley(given_row, given_splits, [], given_leaves, out)
+    # Nothing is asked, and no column is there to be given what leaves of padding give.
+    padding = changed(leaves, 2, np.zeros_like(leaves[2]))
+    with pytest.raises(ValueError, match="too short"):
+        KERNEL.shapley(row, tuple(array[:0] for array in splits), [], padding, out[:0])
+
+
+@needs_kernel
+def test_splits_and_cells_that_there_are_not_are_refused() -> None:
+    assert KERNEL is not None
+    paths, row = paths_of_a_few_trees()
+    splits, leaves = paths._arrays
+    out = np.empty(paths.columns)
+    many, cells = len(splits[1]), len(leaves[2])
+    assert len(leaves[5]) > 1
+
+    def one_more(arrays: tuple[Any, ...], place: int, at: int, value: int) -> tuple[Any, ...]:
+        array = arrays[place].copy()
+        array[at] = value
+        return (*arrays[:place], array, *arrays[place + 1 :])
+
+    for given in (
+        one_more(leaves, 2, 0, 2 * many + 2),
+        one_more(leaves, 2, -1, 2**32 - 1),
+        one_more(leaves, 5, 0, 2 * many + 2),
+        one_more(leaves, 5, -1, 2**32 - 1),
+        *(one_more(leaves, 4, at, cell) for at in (0, -1) for cell in (-1, cells, 2**31 - 1, -(2**31))),
+    ):
+        with pytest.raises(ValueError, match="a split or a cell that there is not"):
+            KERNEL.shapley(row, splits, [], given, out)
+    for at, end in ((0, -1), (0, many + 1), (-1, many + 1), (-1, many - 1), (1, 0)):
+        with pytest.raises(ValueError, match="a split or a cell that there is not"):
+            KERNEL.shapley(row, one_more(splits, 0, at, end), [], leaves, out)
+    # The largest code is that of the padding.
+    KERNEL.shapley(row, splits, [], one_more(leaves, 2, 0, 2 * many + 1), out)
 
 
 @needs_kernel
 def test_what_is_no_array_of_paths_is_refused() -> None:
     assert KERNEL is not None
     paths, row = paths_of_a_few_trees()
-    splits, blocks, room = paths._arrays
+    splits, leaves = paths._arrays
     out = np.empty(paths.columns)
     for given in (
-        (row, splits[:2], [], blocks, room),
-        (row, splits, [], (blocks[0][:3],), room),
-        (row, splits, [], (5,), room),
-        (row, splits, [], blocks, list(room)),
-        (row, splits, ["x"], blocks, room),
-        (row, splits, [("x", True)], blocks, room),
+        (row, splits[:2], [], leaves),
+        (row, splits, [], leaves[:3]),
+        (row, splits, [], 5),
+        (row, splits, [], list(leaves)),
+        (row, splits, ["x"], leaves),
+        (row, splits, [(1, True, 2)], leaves),
+        (row, splits, [("x", True)], leaves),
+        (row, splits, [(1, "x")], leaves),
     ):
         with pytest.raises(TypeError):
             KERNEL.shapley(*given, out)  # type: ignore[arg-type]
     # A split that there is not is nobody's.
-    KERNEL.shapley(row, splits, [(-1, True), (10**6, True)], blocks, room, out)
+    KERNEL.shapley(row, splits, [(-1, True), (10**6, True)], leaves, out)
+    assert out.tobytes() == paths.explain(row).tobytes()
+
+
+@needs_kernel
+def test_arrays_that_begin_anywhere_are_read_all_the_same() -> None:
+    assert KERNEL is not None
+    paths, row = paths_of_a_few_trees()
+    splits, leaves = paths._arrays
+    assert all(leaves[place].ctypes.data % 64 == 0 for place in (1, 3))
+    moved = []
+    for array in leaves:
+        room = np.zeros(len(array.ravel()) + 1, dtype=array.dtype)
+        room[1:] = array.ravel()
+        moved.append(room[1:])
+    out = np.empty(paths.columns)
+    KERNEL.shapley(row, splits, [], tuple(moved), out)
     assert out.tobytes() == paths.explain(row).tobytes()
 
 

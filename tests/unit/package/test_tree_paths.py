@@ -181,6 +181,61 @@ def test_a_branch_that_no_row_took_changes_nothing_but_the_rows_that_take_it():
 def test_a_tree_that_never_split_only_moves_the_base(covers):
     paths = TreePaths.from_treelite(Model(Node(value=0.25), columns=2, base=1.0, covers=covers))
     assert (paths.base, paths.explain(np.array([1.0, math.nan])).tolist()) == (1.25, [0.0, 0.0])
+    with patch.object(paths_module, "KERNEL", None):
+        assert paths.explain(np.array([1.0, math.nan])).tolist() == [0.0, 0.0]
+
+
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(order=st.permutations(range(12)), row=st.lists(st.sampled_from([-1.0, 1.0, math.nan]), min_size=12, max_size=12))
+def test_paths_of_more_columns_than_are_unrolled_have_the_same_bits(order, row):
+    tree = Node(value=1.0, cover=3)
+    for number, column in enumerate(order):
+        aside = Node(value=0.1 * number, cover=number + 1)
+        cover = tree.cover + aside.cover
+        tree = Node(cover=cover, column=column, missing_left=number % 3 == 0, children=(tree, aside))
+    paths = TreePaths.from_treelite(Model(tree, columns=12, covers="sum_hess"))
+    values = paths.explain(np.array(row))
+    assert paths.base + values.sum() == pytest.approx(tree.expectation(row, set(range(12))), abs=1e-12)
+    with patch.object(paths_module, "KERNEL", None):
+        assert paths.explain(np.array(row)).tobytes() == values.tobytes()
+
+
+def split_again(*steps):
+    """A path that asks about column 0 again and again: thresholds, if to the left, and if missing ones are."""
+    tree = Node(value=1.0, cover=1)
+    for threshold, to_left, missing_left in reversed(steps):
+        pair = (tree, Node(cover=1)) if to_left else (Node(cover=1), tree)
+        tree = Node(cover=tree.cover + 1, threshold=threshold, missing_left=missing_left, children=pair)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("steps", "further"),
+    [
+        # Who goes left at 1 goes left at 2, before it and after it.
+        (((2.0, True, False), (1.0, True, False)), 0),
+        (((1.0, True, False), (2.0, True, False)), 0),
+        (((1.0, False, True), (2.0, False, True)), 0),
+        (((1.0, True, False), (1.0, True, False)), 0),
+        # An interval needs both ends, and no more than those.
+        (((2.0, True, False), (0.5, False, True)), 1),
+        (((2.0, True, False), (0.5, False, True), (1.0, True, False), (0.75, False, True)), 1),
+        # A missing value goes left at 1, but not at 2; the other way round 1 is all that matters.
+        (((2.0, True, False), (1.0, True, True)), 1),
+        (((2.0, True, True), (1.0, True, False)), 0),
+        (((1.0, False, True), (2.0, False, False)), 1),
+    ],
+)
+def test_steps_that_another_step_implies_are_not_asked_again(steps, further):
+    tree = split_again(*steps)
+    paths = TreePaths.from_treelite(Model(tree, columns=1))
+    here = [leaf for leaf, value in enumerate(paths._leaves.value) if value == 1.0]
+    assert [int((paths._leaves.more_cell == leaf).sum()) for leaf in here] == [further]
+    for value in (0.25, 0.5, 0.6, 0.75, 0.9, 1.0, 1.5, 2.0, 3.0, math.nan):
+        values = paths.explain(np.array([value]))
+        assert paths.base + values[0] == pytest.approx(tree.expectation([value], {0}), abs=1e-12)
+        with patch.object(paths_module, "KERNEL", None):
+            assert paths.explain(np.array([value])).tobytes() == values.tobytes()
 
 
 def test_a_split_of_a_column_that_is_not_there_is_refused():
