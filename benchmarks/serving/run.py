@@ -42,6 +42,8 @@ RESULT = Path(__file__).parents[1] / "results" / "serve.json"
 ECHO = Path(__file__).with_name("echo.py")
 CONNECTIONS = 32
 DEADLINE_MS = 250.0
+# More than a worker lets in at once, or callers would wait in the client instead of being turned away.
+STORM_CONNECTIONS = 1024
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
 MARKS = ['"fallback":""']
 
@@ -280,7 +282,7 @@ def ratio(closed: dict[str, list[Any]], name: str, other: str, *, key: str = "pe
 def overload(server: Server, folder: Path, *, capacity: float) -> dict[str, Any]:
     """Three times the capacity for four seconds, between two stretches at a third of it."""
     calm, storm = [3.0, capacity / 3], [4.0, 3 * capacity]
-    told = server.load(folder, phases=[calm, storm, calm], connections=512, timeline=True)
+    told = server.load(folder, phases=[calm, storm, calm], connections=STORM_CONNECTIONS, timeline=True)
     line = told.pop("timeline")
     # By when they were answered: due plus latency. An answer of the model after the deadline does nobody any good.
     during = [took for due, took, kind in line if kind == 1 and 3.5 <= due + took < 7.0]
