@@ -140,6 +140,8 @@ def _read_splits(fields: Fields, *, inner: Sequence[int]) -> tuple[Split, ...]:
         if kind[node] == _NUMERICAL and operator[node] not in (_LESS, _LESS_OR_EQUAL):
             raise PackageError(f"reasons need splits by < or <=, got treelite's operator {int(operator[node])}")
         limit = float(threshold[node])
+        if kind[node] == _NUMERICAL and limit != limit:
+            raise PackageError("reasons need splits by numbers, got a threshold that is none")
         # No float64 lies between the two, so "below the threshold" and "at most its lower neighbour" are the same.
         at_most = float(np.nextafter(limit, -np.inf)) if operator[node] == _LESS else limit
         categorical = kind[node] == _CATEGORICAL

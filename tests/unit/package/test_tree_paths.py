@@ -258,6 +258,12 @@ def test_an_unknown_comparison_is_refused():
         TreePaths.from_treelite(Model(tree))
 
 
+def test_a_threshold_that_is_no_number_is_refused():
+    tree = Node(cover=2, threshold=math.nan, children=(Node(), Node()))
+    with pytest.raises(PackageError, match="got a threshold that is none"):
+        TreePaths.from_treelite(Model(tree))
+
+
 def test_a_model_of_three_classes_is_refused():
     model = Model(Node())
     model.base = [0.0, 0.0, 0.0]
