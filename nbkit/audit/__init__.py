@@ -15,7 +15,14 @@ from nbkit.audit._ledger import Ledger
 from nbkit.audit._read import read_record, read_records
 from nbkit.audit._remote import AnyLedger, RemoteLedger
 from nbkit.audit._tree import Frontier, leaf_hash, node_hash, tree_root
-from nbkit.audit._trial import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, SHADOW_ID, trial_summary
+from nbkit.audit._trial import (
+    CANARY_DECISION,
+    CANARY_VERSION,
+    CHAMPION_DECISION,
+    SHADOW_END,
+    SHADOW_ID,
+    trial_summary,
+)
 from nbkit.audit._verify import LedgerReport, verify_ledger
 from nbkit.audit._writer import write_for
 
@@ -23,6 +30,7 @@ __all__ = [
     "CANARY_DECISION",
     "CANARY_VERSION",
     "CHAMPION_DECISION",
+    "SHADOW_END",
     "SHADOW_ID",
     "AnyLedger",
     "Checkpoint",

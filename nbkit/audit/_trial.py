@@ -14,7 +14,7 @@ from nbkit.audit._entry import leaf_of
 from nbkit.audit._read import reading
 from nbkit.errors import LedgerTamperedError
 
-__all__ = ["CANARY_DECISION", "CANARY_VERSION", "CHAMPION_DECISION", "SHADOW_ID", "trial_summary"]
+__all__ = ["CANARY_DECISION", "CANARY_VERSION", "CHAMPION_DECISION", "SHADOW_END", "SHADOW_ID", "trial_summary"]
 
 # Tag of a shadow's record: what the version that answered had decided about the same row.
 CHAMPION_DECISION = "champion_decision"
@@ -25,6 +25,9 @@ CANARY_VERSION = "canary_version"
 
 # How request ids of shadows begin: a caller's begin with a letter or a digit, so none takes the place of the other.
 SHADOW_ID = "~shadow:"
+
+# How record ids of shadows end: a decision's are hexadecimal. At their end, so that they still begin with the time.
+SHADOW_END = "s"
 
 _ERROR = "error"
 _DECLINE = "decline"

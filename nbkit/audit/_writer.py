@@ -26,7 +26,7 @@ from nbkit.audit._messages import (
     Refused,
     Told,
 )
-from nbkit.audit._trial import SHADOW_ID
+from nbkit.audit._trial import SHADOW_END, SHADOW_ID
 from nbkit.errors import AlreadyRecordedError, AuditError, LedgerTamperedError
 from nbkit.frames import CHUNK, Frames, framed
 
@@ -52,8 +52,8 @@ def write_for(
     open_committer : callable
         Opens the ledger.
     aside : socket, optional
-        Datagrams of processes that nobody waits for: each a list of entries whose request ids begin with
-        ``~shadow:``; what they say is written with the next that comes, or soon after, and nobody hears of it.
+        Datagrams of processes that nobody waits for: each a list of entries under ids that no decision can have
+        (`SHADOW_ID`, `SHADOW_END`); they are written with the next that comes, or soon after, and nobody hears of it.
 
     Raises
     ------
@@ -183,6 +183,7 @@ def _is_shadow(entry: Entry) -> bool:
     return (
         record.kind == "shadow"
         and record.request_id.startswith(SHADOW_ID)
+        and record.id.endswith(SHADOW_END)
         and (record.id, record.model, record.request_id) == names
         and "".join(names).isprintable()
     )

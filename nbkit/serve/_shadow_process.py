@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, SHADOW_ID, Entry, entry_of
+from nbkit.audit import CANARY_DECISION, CANARY_VERSION, CHAMPION_DECISION, SHADOW_END, SHADOW_ID, Entry, entry_of
 from nbkit.contract import RowCheck
 from nbkit.frames import CHUNK, Frames, framed
 from nbkit.package import Package
@@ -241,7 +241,7 @@ class TrialJudge:
         else:
             tags[CHAMPION_DECISION] = of.decision
         return AuditRecord(
-            id=self._new_id(),
+            id=self._new_id() + SHADOW_END,
             request_id=f"{SHADOW_ID}{trial.version}:{of.id}",
             model=trial.name,
             version=trial.version,

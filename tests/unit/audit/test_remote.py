@@ -382,7 +382,8 @@ def aside_of(*entries: Entry) -> bytes:
 
 def shadow_of(record: AuditRecord) -> Entry:
     """The record of one that answered nobody."""
-    return entry_of(msgspec.structs.replace(record, request_id=f"~shadow:2:{record.id}", kind="shadow"))
+    ids = {"id": f"{record.id}s", "request_id": f"~shadow:2:{record.id}"}
+    return entry_of(msgspec.structs.replace(record, kind="shadow", **ids))
 
 
 def test_what_is_said_aside_goes_with_the_next_that_comes(
@@ -448,6 +449,7 @@ def test_nothing_that_is_said_aside_takes_the_place_of_a_decision(
                 entry_of(make_record(1)),
                 entry_of(replaced(make_record(1), kind="shadow")),
                 entry_of(replaced(make_record(1), request_id="~shadow:2:x")),
+                entry_of(replaced(make_record(3), request_id="~shadow:2:x", kind="shadow")),
                 replaced(another, body=b"{}"),
                 replaced(another, id=make_record(3).id),
                 replaced(another, request_id="~shadow:2:x"),
