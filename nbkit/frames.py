@@ -16,6 +16,11 @@ CHUNK = 256 * 1024
 class Frames:
     r"""Cuts what a stream gives into messages.
 
+    Parameters
+    ----------
+    most : int, optional
+        Bytes of the largest message that may come; any, where the other end is trusted.
+
     Examples
     --------
     >>> frames = Frames()
@@ -23,8 +28,9 @@ class Frames:
     ([], [b'\x92\x01'])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, most: int | None = None) -> None:
         self._rest = b""
+        self._most = most
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the messages that are whole; the rest waits for more.
@@ -38,11 +44,19 @@ class Frames:
         -------
         list of bytes
             All at once: whoever fails over one message, or stops after it, must not leave the others half read.
+
+        Raises
+        ------
+        ValueError
+            The next message would be larger than may come.
         """
         data = self._rest + data if self._rest else data
         messages, at = list[bytes](), 0
         while len(data) - at >= _HEAD:
-            end = at + _HEAD + int.from_bytes(data[at : at + _HEAD], "big")
+            length = int.from_bytes(data[at : at + _HEAD], "big")
+            if self._most is not None and length > self._most:
+                raise ValueError(f"expected a message of at most {self._most} bytes, got {length}")
+            end = at + _HEAD + length
             if end > len(data):
                 break
             messages.append(data[at + _HEAD : end])

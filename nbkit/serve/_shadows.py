@@ -34,6 +34,9 @@ _MOST_IN_A_BATCH = 64
 _GATHER_WITHOUT_PLAN_SECONDS = 0.25
 _MOST_WITHOUT_PLAN = 256
 
+# Bytes of an answer: a few routes and counts. What claims to be longer is none, and must not be waited for.
+_MOST_SAID = 64 * 1024
+
 # Before a process that ended by itself is replaced; twice as long each time, until one has lasted for the longest.
 _AGAIN_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -60,7 +63,7 @@ class Shadows(asyncio.Protocol):
         self._ended = asyncio.Event()
         self._dismissed = False
         self._transport: asyncio.WriteTransport | None = None
-        self._frames = Frames()
+        self._frames = Frames(most=_MOST_SAID)
         self._decoder = msgspec.msgpack.Decoder(Judged)
         self._gathered: dict[tuple[int, int], tuple[Active, Active, list[Shadowed]]] = {}
         # Handed over, in order: whom, and how many decisions.
@@ -171,7 +174,7 @@ class Shadows(asyncio.Protocol):
         transport : WriteTransport
             To it.
         """
-        self._frames = Frames()
+        self._frames = Frames(most=_MOST_SAID)
         self._transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
@@ -182,23 +185,25 @@ class Shadows(asyncio.Protocol):
         data : bytes
             As it arrived.
         """
-        for frame in self._frames.feed(data) if self._transport is not None else ():
-            try:
-                judged = self._decoder.decode(frame)
-                trial, decisions = self._asked.popleft()
-            except (msgspec.MsgspecError, IndexError):
-                _LOG.error("shadows not understood", extra={"fields": {"model": self._name}})
-                cast("asyncio.WriteTransport", self._transport).abort()
-                return
-            self.waiting -= decisions
-            for route, asked, times in judged.routes:
-                if route in ROUTES and 0 < times <= decisions:
-                    decisions -= times
-                    self._metrics.spending.add_shadows(
-                        trial.name, trial.version, trial.stage, route=route, cost=trial.price_usd if asked else "0",
-                        times=times,
-                    )  # fmt: skip
-            self._shed(decisions)
+        if self._transport is None:
+            return
+        try:
+            for frame in self._frames.feed(data):
+                self._count(self._decoder.decode(frame), *self._asked.popleft())
+        except (msgspec.MsgspecError, ValueError, IndexError):  # no message, or an answer that nobody waits for
+            _LOG.error("shadows not understood", extra={"fields": {"model": self._name}})
+            self._transport.abort()
+
+    def _count(self, judged: Judged, trial: Trial, decisions: int) -> None:
+        self.waiting -= decisions
+        for route, asked, times in judged.routes:
+            if route in ROUTES and 0 < times <= decisions:
+                decisions -= times
+                self._metrics.spending.add_shadows(
+                    trial.name, trial.version, trial.stage, route=route, cost=trial.price_usd if asked else "0",
+                    times=times,
+                )  # fmt: skip
+        self._shed(decisions)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it ended
         """Hear that the process has ended.

@@ -409,6 +409,30 @@ def test_a_process_that_dies_is_replaced_and_counted(
     assert [fields["again_in_seconds"] for fields in lost] == [0.001, 0.002, 0.004]
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"\0\0\0\1\xc1", id="no message"),
+        pytest.param(b"\xff\xff\xff\xff", id="a message of four gigabytes"),
+        pytest.param(framed(Judged([])) * 2, id="an answer more than was asked for"),
+    ],
+)
+def test_a_process_that_is_not_understood_is_replaced(
+    said: bytes, shadows: Shadows, peer: Peer, active: Active, lender: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act() -> None:
+        shadows.want(any_trial=True)
+        await soon(lambda: len(peer.channels) == 1 and hand(shadows, active, lender))
+        await asyncio.to_thread(peer.batch)
+        peer.channels[0].sendall(said)
+        await soon(lambda: len(peer.channels) == 2)
+        await soon(lambda: hand(shadows, active, lender))
+
+    asyncio.run(followed(shadows, act))
+    assert [record.message for record in caplog.records[:2]] == ["shadows not understood", "shadows lost"]
+    assert (ended_of(shadows), shed_of(shadows)) == ("1", 2)
+
+
 def test_a_fork_server_that_is_gone_is_asked_again(
     shadows: Shadows, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
