@@ -300,7 +300,10 @@ class Worker:
         assert process.stderr is not None
         with process.stderr as lines:
             for line in lines:
-                told = json.loads(line)
+                try:
+                    told = json.loads(line)
+                except ValueError:  # the traceback of a worker that could not even begin
+                    told = {"event": "no log line", "line": line}
                 self.lines.append(told)
                 self.told.put(told)
         self.told.put(None)
