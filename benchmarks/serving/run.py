@@ -32,7 +32,8 @@ import nbkit as measured
 RESULT = Path(__file__).parents[1] / "results" / "serve.json"
 ECHO = Path(__file__).with_name("echo.py")
 DEADLINE_MS = 250.0
-# More than a worker lets in at once, or callers would wait in the client instead of being turned away.
+# A worker lets in as many as it answers in half of the deadline: with 250 ms and 7,000 a second, 875. With fewer than
+# these, callers would wait in the client instead of being turned away.
 STORM_CONNECTIONS = 1024
 
 # Of a storm: answers of the model in time of the capacity; those too late of all of them; in time again a second later.
@@ -89,11 +90,13 @@ def contestants(
 def closed_loop(servers: dict[str, Server], folder: Path, *, rounds: int, seconds: float) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {name: [] for name in servers}
     for turn in range(1, rounds + 1):
-        for name, server in servers.items():
+        # To and fro, so that nobody always comes after the same one.
+        for name, server in list(servers.items())[:: 1 if turn % 2 else -1]:
             # The slow ones need longer for as many answers.
             took = seconds if name.startswith(("nbkit", "echo")) else 2 * seconds
             with server.alone(servers.values()):
                 server.load_closed(folder, seconds=1.0)
+                server.settle()  # a slow one still works off what the client has left
                 found[name].append(server.load_closed(folder, seconds=took))
         print(f"turn {turn} of {rounds}", {n: t[-1]["per_second"] for n, t in found.items() if t}, file=sys.stderr)
     return found
@@ -220,6 +223,7 @@ def main() -> None:
         "open_loop_client": "load.c",
         "versions": {"python": sys.version.split()[0], **{n: version(n) for n in used}, **found["versions"]},
         "n": given.rounds,
+        "storms": given.storms,
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result))

@@ -54,13 +54,9 @@ class PlainRow:
     def row(self, read: msgspec.Struct, body: bytes) -> dict[str, Value] | None:
         """Return what `kind` has read of a body as a row, or None as `read` does."""
         values = msgspec.structs.astuple(read)
-        if (
-            _MINUS in body  # one byte is found ten times sooner than two
-            and b"-0" in body
-            and any(value == 0.0 and math.copysign(1.0, value) < 0.0 for value in values)
-        ):
-            return None  # -0.0, which `check` takes for 0.0
-        row = dict(zip(self._names, values, strict=False))  # of one length: the type is made from the names
+        if _MINUS in body and any(value == 0.0 and math.copysign(1.0, value) < 0.0 for value in values):
+            return None  # -0.0, or what is so small that it becomes it: `check` takes it for 0.0
+        row = dict(zip(self._names, values, strict=True))
         for place in self._wholes:
             value = values[place]
             if value is not None and not value.is_integer():

@@ -8,6 +8,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -335,6 +336,16 @@ worths(Py_ssize_t width, const double *share, const int64_t *holds, const double
     }
 }
 
+/* Whether an array lies where its items may lie; numpy also makes others, out of any bytes. */
+static int
+is_aligned(const Py_buffer *array)
+{
+    if (array->itemsize < 2 || (uintptr_t)array->buf % (uintptr_t)array->itemsize == 0)
+        return 1;
+    PyErr_SetString(PyExc_ValueError, "an array is not aligned to its items");
+    return 0;
+}
+
 /* Arrays of a tuple as buffers; `let_go` also after a failure, because an unfilled buffer is nobody's. */
 static int
 take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many)
@@ -345,7 +356,7 @@ take(PyObject *arrays, Py_buffer *taken, Py_ssize_t many)
         return 0;
     }
     for (Py_ssize_t place = 0; place < many; place++)
-        if (PyObject_GetBuffer(PyTuple_GetItem(arrays, place), taken + place, PyBUF_SIMPLE) < 0)
+        if (PyObject_GetBuffer(PyTuple_GetItem(arrays, place), taken + place, PyBUF_SIMPLE) < 0 || !is_aligned(taken + place))
             return 0;
     return 1;
 }
@@ -589,10 +600,10 @@ static PyObject *
 shapley(PyObject *Py_UNUSED(module), PyObject *args)
 {
     PyObject *split_arrays, *turned, *leaf_arrays;
-    Py_buffer row, out, splits[SPLIT_ARRAYS], leaves[LEAF_ARRAYS] = {{0}};
+    Py_buffer row, out, splits[SPLIT_ARRAYS] = {{0}}, leaves[LEAF_ARRAYS] = {{0}};
     if (!PyArg_ParseTuple(args, "y*OO!Ow*", &row, &split_arrays, &PyList_Type, &turned, &leaf_arrays, &out))
         return NULL;
-    const int done = take(split_arrays, splits, SPLIT_ARRAYS) && take(leaf_arrays, leaves, LEAF_ARRAYS)
+    const int done = is_aligned(&row) && is_aligned(&out) && take(split_arrays, splits, SPLIT_ARRAYS) && take(leaf_arrays, leaves, LEAF_ARRAYS)
                      && take_apart(&row, splits, turned, leaves, &out);
     let_go(splits, SPLIT_ARRAYS);
     let_go(leaves, LEAF_ARRAYS);

@@ -89,12 +89,13 @@ def principal_reasons(
     for code, (_, parts) in by_code.items():
         total = parts[0][0] if len(parts) == 1 else math.fsum([contribution for contribution, _ in parts])
         if total > _NOISE:
-            pushing.append((-total, code))
+            # What differs by rounding only is alike, and goes by its code: the same reasons on every machine.
+            pushing.append((-round(total / _NOISE), code, total))
     reasons = []
-    for total, code in sorted(pushing)[: max(most, 1)]:
+    for _, code, total in sorted(pushing)[: max(most, 1)]:
         entry, parts = by_code[code]
         pushed = tuple([name for contribution, name in sorted(parts, reverse=True) if contribution > 0])
         absent = all(is_missing(row.get(name)) for name in pushed)
         text = book.of_the_absent(entry, pushed, special=special) if absent else entry.text
-        reasons.append(ReasonCode(code=code, text=text, inputs=pushed, contribution=-total))
+        reasons.append(ReasonCode(code=code, text=text, inputs=pushed, contribution=total))
     return tuple(reasons)

@@ -30,8 +30,7 @@ class Admission:
     Examples
     --------
     >>> admission = Admission(queue_age=lambda: 0.3, metrics=Metrics())
-    >>> admission.has_time(since=time.perf_counter(), deadline_seconds=1.0)
-    True
+    >>> admission.admit(since=time.perf_counter(), deadline_seconds=1.0)
     >>> admission.admit(since=time.perf_counter(), deadline_seconds=0.1)
     Traceback (most recent call last):
     nbkit.serve._batch.OverloadedError: overloaded: records wait 300 ms, where the deadline leaves 50
@@ -43,8 +42,8 @@ class Admission:
         self._queue_age = queue_age
         self._metrics = metrics
 
-    def has_time(self, *, since: float, deadline_seconds: float) -> bool:
-        """Return whether `admit` lets in everybody who came at a moment or later.
+    def fresh_until(self, *, since: float, deadline_seconds: float) -> float:
+        """Return until when `admit` surely lets in everybody who came at a moment or later.
 
         Parameters
         ----------
@@ -55,11 +54,11 @@ class Admission:
 
         Returns
         -------
-        bool
-            False where each has to be asked about.
+        float
+            On the same clock; what has passed already where each has to be asked about.
         """
         limit = deadline_seconds * _MOST_AGE_SHARE
-        return time.perf_counter() - since <= limit and self._queue_age() <= limit
+        return min(since, time.perf_counter() - self._queue_age()) + limit
 
     def admit(self, *, since: float, deadline_seconds: float) -> None:
         """Turn a request away, or do nothing.
@@ -67,7 +66,7 @@ class Admission:
         Parameters
         ----------
         since, deadline_seconds : float
-            As for `has_time`.
+            As for `fresh_until`.
 
         Raises
         ------

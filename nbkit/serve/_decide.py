@@ -93,7 +93,6 @@ class Judge:
         self._thresholds = package.thresholds
         self._rules = rules
         self._rules_follow = rules.speak("after")
-        self._approved_below = min(package.thresholds.refer, package.thresholds.decline)
         self._book: ReasonBook | None = None
         self._contributions: Contributions | None = None
         self._unexplained = ""
@@ -228,7 +227,7 @@ class Judge:
 
     def plain(self, score: float) -> Judgement | None:
         """Return what `weigh` and `conclude` come to where nothing but the score approves; None where more is said."""
-        if self._rules_follow or not 0.0 <= score < self._approved_below:
+        if self._rules_follow or not 0.0 <= score <= 1.0 or self._outcome(score) is not Outcome.APPROVE:
             return None
         return Judgement(decision=Decision(decision=_APPROVE, score=score))
 

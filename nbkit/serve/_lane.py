@@ -7,6 +7,7 @@ as `Service.run`, which knows all cases; both are made of the same steps.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -85,12 +86,11 @@ class Lane:
         asks, self._asks = self._asks[:many], self._asks[many:]
         if self._asks:
             asyncio.get_running_loop().call_soon(self._flush)
-        # The first has waited the longest.
-        active = self._service.active
-        admitted = active is not None and self._service.admission.has_time(
-            since=asks[0].arrived, deadline_seconds=active.deadline_seconds
-        )
-        begun = [(ask, turn) for ask in asks if (turn := self._begin(ask, admitted=admitted)) is not None]
+        active, fresh_until = self._service.active, -math.inf
+        if active is not None:  # the first has waited the longest
+            seconds = active.deadline_seconds
+            fresh_until = self._service.admission.fresh_until(since=asks[0].arrived, deadline_seconds=seconds)
+        begun = [(ask, turn) for ask in asks if (turn := self._begin(ask, fresh_until=fresh_until)) is not None]
         judged = judge_at_once([turn for _, turn in begun])
         for (ask, turn), told in zip(begun, judged, strict=True):
             if isinstance(told, Judgement) and not self._service.once.is_running(turn):
@@ -98,10 +98,10 @@ class Lane:
             else:
                 self._spawn(self._go_alone(ask, turn, told if isinstance(told, Weighed) else None))
 
-    def _begin(self, ask: Ask, *, admitted: bool) -> Turn | None:
+    def _begin(self, ask: Ask, *, fresh_until: float) -> Turn | None:
         service = self._service
         try:
-            if not admitted:
+            if time.perf_counter() > fresh_until:
                 service.admit(started=ask.arrived)
             return service.begin(service.read(ask.body), started=ask.arrived, caller=ask.caller)
         except Exception as error:  # noqa: BLE001 - a request ends here: its caller hears of it, the others go on

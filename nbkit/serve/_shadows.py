@@ -141,12 +141,14 @@ class Shadows(asyncio.Protocol):
             seconds = _GATHER_SECONDS if shadow.batcher is None else _GATHER_WITHOUT_PLAN_SECONDS
             asyncio.get_running_loop().call_later(seconds, self._hand_over, key, gathered[2])
         decisions = gathered[2]
+        row = turn.request.row
+        # By name: the row is in the order of the contract that read it, which may be another version's.
+        values = [row[name] for name in answered.names]
         decisions.append(
             Shadowed(
-                record.id, record.version, record.stage, record.decision, record.received_at, record.subject,
-                list(turn.request.row.values()),  # in the contract's order, as every row check returns them
+                record.id, record.version, record.stage, record.decision, record.received_at, record.subject, values
             )
-        )  # fmt: skip
+        )
         self.waiting += 1
         if len(decisions) >= (_MOST_IN_A_BATCH if shadow.batcher is None else _MOST_WITHOUT_PLAN):
             self._hand_over(key, decisions)

@@ -72,8 +72,6 @@ class Trials:
         self._shadow: Active | None = None
         # Who would have answered instead of the canary.
         self._champion: Active | None = None
-        # What is chosen while there is none.
-        self._plain: Choice | None = None
 
     @property
     def canary(self) -> Active | None:
@@ -132,26 +130,21 @@ class Trials:
         Choice
             The same for the same subject, however the share grows.
         """
+        tags = {TRACE: caller.trace} if caller.trace else {}
         trial = self._canary
         self._champion = champion if trial else None
-        if trial is None and not caller.trace:
-            if self._plain is None or self._plain.active is not champion:
-                self._plain = Choice(active=champion)
-            return self._plain
-        tags = {TRACE: caller.trace} if caller.trace else {}
         if trial is None:
             return Choice(active=champion, tags=tags)
-        if caller.wants and OVERRIDE_SCOPE in caller.scopes:
-            wanted = trial.active if caller.wants == trial.active.stage else champion
-            return Choice(active=wanted, tags={**tags, ROUTED_BY: f"override:{caller.name}"})
+        overrides = bool(caller.wants) and OVERRIDE_SCOPE in caller.scopes
         entity = request.subject or request.request_id
-        if not entity or not trial.split.takes(entity):
-            return Choice(active=champion, tags=tags)
-        if trial.active.package.contract.inputs != champion.package.contract.inputs:
-            # Its callers send the champion's inputs: a version that takes others cannot be tried this way.
+        takes = caller.wants == trial.active.stage if overrides else bool(entity) and trial.split.takes(entity)
+        if takes and trial.active.package.contract.inputs != champion.package.contract.inputs:
+            # The row is one of the champion's inputs: a version that takes others cannot be tried this way.
             self._metrics.count("canary_skipped", label="cause", value="inputs")
-            return Choice(active=champion, tags=tags)
-        return Choice(active=trial.active, tags={**tags, ROUTED_BY: f"share:{trial.split.share!r}"})
+            takes = False
+        if overrides or takes:
+            tags[ROUTED_BY] = f"override:{caller.name}" if overrides else f"share:{trial.split.share!r}"
+        return Choice(active=trial.active if takes else champion, tags=tags)
 
     def follow(self, turn: Turn, record: AuditRecord) -> None:
         """Hand a decision to the shadow, a canary's to the champion (a `Follower`); never waits.

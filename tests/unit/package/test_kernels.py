@@ -293,6 +293,27 @@ def test_arrays_that_begin_anywhere_are_read_all_the_same() -> None:
     assert out.tobytes() == paths.explain(row).tobytes()
 
 
+def test_arrays_that_are_not_aligned_are_refused() -> None:
+    assert KERNEL is not None
+    paths, row = paths_of_a_few_trees()
+    splits, leaves = paths._arrays
+
+    def askew(array: Any) -> Any:
+        room = np.zeros(array.nbytes + 1, dtype=np.uint8)
+        room[1:] = np.frombuffer(array.tobytes(), dtype=np.uint8)
+        return room[1:].view(array.dtype)
+
+    out = np.empty(paths.columns)
+    for given in (
+        (askew(row), splits, [], leaves, out),
+        (row, (askew(splits[0]), *splits[1:]), [], leaves, out),
+        (row, splits, [], (*leaves[:3], askew(leaves[3]), *leaves[4:]), out),
+        (row, splits, [], leaves, askew(out)),
+    ):
+        with pytest.raises(ValueError, match="not aligned to its items"):
+            KERNEL.shapley(*given)
+
+
 class Build:
     """What hatchling is to a hook."""
 
