@@ -390,6 +390,14 @@ def test_rows_out_of_the_ordinary_are_left_to_the_check(contract: Contract, chan
     assert read_plain(rows, b"[1") is None
 
 
+def test_a_number_too_small_to_be_told_from_zero_is_zero_without_a_sign(contract: Contract) -> None:
+    inputs = tuple(Input.model_validate(each) for each in PLAIN if ":" not in each["name"])
+    rows = RowCheck(contract.model_copy(update={"inputs": inputs}))
+    body = b'{"amount": -1e-400, "count": 3, "bankrupt": true, "purpose": "home"}'
+    assert read_plain(rows, body) is None
+    assert math.copysign(1.0, rows.check(rows.decode(body))["amount"]) == 1.0  # type: ignore[arg-type]
+
+
 def test_a_contract_with_sentinels_or_names_to_escape_reads_no_row_at_once(rows: RowCheck, contract: Contract) -> None:
     assert read_plain(rows, json.dumps(GOOD).encode()) is None
     quoted = Input.model_validate({"name": 'a"b', "type": "number"})

@@ -69,6 +69,13 @@ def codes(reasons):
     return [reason.code for reason in reasons]
 
 
+@pytest.mark.parametrize("apart", [-4e-16, 0.0, 4e-16])
+def test_what_differs_by_rounding_only_goes_by_its_code(book, apart):
+    reasons = principal_reasons(attribution(purpose=0.3 + apart, history=0.3, housing=0.3 - apart, debt=0.1), ROW, book)
+    assert codes(reasons) == ["R02", "R03", "R06", "R01"]
+    assert reasons[2].contribution == 0.3 + apart
+
+
 def test_only_what_pushed_towards_the_decision_is_a_reason(book):
     reasons = principal_reasons(attribution(debt=0.2, housing=-0.9, history=0.5, purpose=0.0), ROW, book)
     assert reasons == (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,26 @@ def test_scores_at_the_thresholds_take_the_stricter_decision(package: Package, l
     judge = Judge.of(package)
     found = [judge.after(lender.BAD, score).decision.decision for score in (0.4 - 1e-12, 0.4, 0.7 - 1e-12, 0.7)]
     assert found == ["approve", "refer", "refer", "decline"]
+
+
+@pytest.mark.parametrize(
+    "score", [0.0, -0.0, 0.2, math.nextafter(0.4, 0), 0.4, math.nextafter(0.4, 1), math.nextafter(0.7, 0), 0.7, 1.0]
+)
+def test_what_is_plain_is_what_the_steps_come_to(package: Package, lender: Any, score: float) -> None:
+    judge = Judge(package, rules=Rules())
+    weighed = judge.weigh(lender.GOOD, score)
+    assert (judge.plain(score) is None) == weighed.adverse
+    assert judge.plain(score) in (None, judge.conclude(weighed))
+    # Here rules follow the model, and have to be asked.
+    assert Judge.of(package).plain(score) is None
+
+
+@pytest.mark.parametrize("score", [math.nan, -math.inf, -1e-9, math.nextafter(1.0, 2), math.inf])
+def test_what_is_no_probability_is_not_plain(package: Package, lender: Any, score: float) -> None:
+    judge = Judge(package, rules=Rules())
+    assert judge.plain(score) is None
+    with pytest.raises(PackageError, match="score: expected"):
+        judge.after(lender.GOOD, score)
 
 
 def test_a_rule_before_the_model_decides_without_a_score(lender: Any, package: Package, rules: Rules) -> None:

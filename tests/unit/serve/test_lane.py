@@ -30,6 +30,8 @@ from nbkit.serve._answer import Answer
 from nbkit.serve._lane import Ask, Lane
 from nbkit.serve._service import Service
 from nbkit.serve._turn import ANYONE
+from nbkit.serve._wiring import assemble
+from nbkit.serve._worker import WorkerOptions
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PATH = "/v1/models/loans/decisions"
@@ -700,6 +702,79 @@ def test_a_score_that_is_no_probability_never_becomes_an_answer(
         assert isinstance(said, Answer)
         assert said.body["score"] is None
         assert said.body["fallback"] == "rules"
+
+
+def test_who_has_waited_too_long_is_turned_away_and_the_others_of_his_turn_are_not(
+    make_service: Callable[..., Service], package: Package, lender: Any
+) -> None:
+    service = make_service(package)
+    bodies = bodies_of([lender.GOOD] * 3)
+    said = asyncio.run(told_together(service, bodies, ages=(3600.0, 0.0, 0.0)))
+    assert [each.status for each in said if isinstance(each, Answer)] == [503, 200, 200]
+    assert 'nbkit_shed_total{queue="requests"} 1' in service.metrics.render(version=1)
+
+
+def test_who_waits_too_long_for_those_before_him_in_his_turn_is_turned_away(
+    make_service: Callable[..., Service], package: Package, lender: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = make_service(package)
+    assert service.active is not None
+    pause, usual = service.active.deadline_seconds, Service.read
+
+    def slow_for_the_first(self: Service, body: bytes) -> Any:
+        if b"first" in body:
+            time.sleep(pause)
+        return usual(self, body)
+
+    monkeypatch.setattr(Service, "read", slow_for_the_first)
+    said = take_together(service, [*bodies_of([lender.GOOD], subject="first"), *bodies_of([lender.GOOD] * 2)])
+    assert [each.status for each in said if isinstance(each, Answer)][1:] == [503, 503]
+    assert 'nbkit_shed_total{queue="requests"} 2' in service.metrics.render(version=1)
+
+
+def test_when_the_disk_takes_nothing_a_whole_turn_is_turned_away(
+    make_service: Callable[..., Service], package: Package, lender: Any
+) -> None:
+    service = make_service(package)
+    service._recorder._waiting, service._recorder._since = 1, time.perf_counter() - 3600.0
+    said = take_together(service, bodies_of([lender.GOOD] * 2))
+    assert [each.status for each in said if isinstance(each, Answer)] == [503, 503]
+    assert 'nbkit_shed_total{queue="records"} 2' in service.metrics.render(version=1)
+
+
+def test_what_is_plain_ends_a_row_of_failures_too(
+    make_service: Callable[..., Service], lender: Any, tmp_path: Path
+) -> None:
+    service = make_service(lender.make_package(tmp_path / "plain", rules=None))
+    assert service.active is not None
+    breaker = service.active.breaker
+    for _ in range(4):
+        breaker.failed()
+    (said,) = take_together(service, bodies_of([lender.GOOD]))
+    assert isinstance(said, Answer)
+    assert (said.status, said.body["decision"], said.body["route"]) == (200, "approve", "model")
+    breaker.failed()
+    assert breaker.state == "closed"
+
+
+def test_an_answer_is_quick_within_half_of_the_deadline_of_what_is_served(
+    people: Any, patient: Package, tmp_path: Path
+) -> None:
+    def quick(store: PackageStore) -> float:
+        options = WorkerOptions(
+            name="loans", store=store.root, trust=people.trust_file, ledger=tmp_path / "ledger.db",
+            ledger_key=people.keys["ledger"].secret,
+        )  # fmt: skip
+        with Ledger.open(options.ledger, key=options.ledger_key, now=lambda: NOW) as ledger:
+            made = assemble(
+                options, ledger=ledger, now=lambda: datetime.now(UTC), new_id=lambda: "d", fork=socket.socket
+            )
+        return made.gate.quick
+
+    store = PackageStore(tmp_path / "store")
+    assert quick(store) == 0.5
+    people.install(patient, store=store)
+    assert quick(store) == 30.0
 
 
 def test_a_fault_of_one_request_is_its_own(make_service: Callable[..., Service], package: Package, lender: Any) -> None:

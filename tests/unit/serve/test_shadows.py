@@ -466,6 +466,20 @@ def test_rows_gather_and_go_together(shadows: Shadows, peer: Peer, active: Activ
     asyncio.run(followed(shadows, act))
 
 
+def test_values_go_under_their_names_in_whatever_order_a_row_is(
+    shadows: Shadows, peer: Peer, active: Active, lender: Any
+) -> None:
+    backwards = SimpleNamespace(GOOD=dict(reversed(lender.GOOD.items())))
+
+    async def act() -> None:
+        shadows.want(any_trial=True)
+        await soon(lambda: hand(shadows, active, backwards))
+        batch = await asyncio.to_thread(peer.batch)
+        assert dict(zip(batch.names, batch.decisions[0].values, strict=True)) == lender.GOOD
+
+    asyncio.run(followed(shadows, act))
+
+
 def test_a_model_without_a_plan_is_asked_about_many_at_once(
     shadows: Shadows, peer: Peer, lender: Any, people: Any, tmp_path: Path
 ) -> None:
