@@ -27,8 +27,6 @@ _AT_ONCE_SECONDS = 0.004
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
-_APPROVE = Outcome.APPROVE.value
-
 # Reasons, and why there are none.
 Reasons = tuple[tuple[ReasonCode, ...], str]
 
@@ -92,7 +90,6 @@ class Judge:
         self._contract: Contract = package.contract
         self._thresholds = package.thresholds
         self._rules = rules
-        self._rules_follow = rules.speak("after")
         self._book: ReasonBook | None = None
         self._contributions: Contributions | None = None
         self._unexplained = ""
@@ -227,9 +224,9 @@ class Judge:
 
     def plain(self, score: float) -> Judgement | None:
         """Return what `weigh` and `conclude` come to where nothing but the score approves; None where more is said."""
-        if self._rules_follow or not 0.0 <= score <= 1.0 or self._outcome(score) is not Outcome.APPROVE:
+        if self._rules.speak("after") or not 0.0 <= score <= 1.0 or self._outcome(score) is not Outcome.APPROVE:
             return None
-        return Judgement(decision=Decision(decision=_APPROVE, score=score))
+        return Judgement(decision=Decision(decision=Outcome.APPROVE.value, score=score))
 
     @property
     def explains_at_once(self) -> bool:

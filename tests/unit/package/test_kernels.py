@@ -293,6 +293,7 @@ def test_arrays_that_begin_anywhere_are_read_all_the_same() -> None:
     assert out.tobytes() == paths.explain(row).tobytes()
 
 
+@needs_kernel
 def test_arrays_that_are_not_aligned_are_refused() -> None:
     assert KERNEL is not None
     paths, row = paths_of_a_few_trees()
